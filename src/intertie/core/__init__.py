@@ -1,0 +1,1 @@
+"""Decides. Pure code: no sockets, SQL, clock or randomness except as arguments."""

@@ -1,0 +1,1 @@
+"""Client and upstream languages: bytes to terms and back, without I/O."""

@@ -1,0 +1,40 @@
+"""What the data plane needs from outside. Implemented in `store`, wired in `app`; met structurally, no import either way."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from intertie.core.terms import Opening, Progress, Settlement, Snapshot
+
+
+class Ledger(Protocol):
+    """Where a request's account goes. The three record methods append to the spool with one write and never wait.
+
+    Once a record method returns, the record survives `kill -9` of the process. Surviving power loss takes an fsync:
+    group-committed within 5 ms, and awaited by `durable` when the operator chose `durability = "fsync"`.
+    """
+
+    def open(self, record: Opening) -> None:
+        """Append before an attempt's first upstream byte. Raises `LedgerUnavailable` if it cannot be written."""
+        ...
+
+    def progress(self, record: Progress) -> None:
+        """Checkpoint a long stream."""
+        ...
+
+    def settle(self, record: Settlement) -> None:
+        """Append before the last byte of the answer (or its terminal marker) goes out. Exactly once per request."""
+        ...
+
+    async def durable(self) -> None:
+        """Return once all records appended so far are as durable as the operator asked for."""
+        ...
+
+
+class SnapshotSource(Protocol):
+    """Where the current configuration is read. A request reads it once and keeps what it got."""
+
+    @property
+    def current(self) -> Snapshot:
+        """The newest snapshot."""
+        ...
