@@ -1,0 +1,181 @@
+"""Every table, by noun. Alembic migrations must add up to exactly this (a contract test compares them).
+
+Rules: every row belongs to an organisation, which is part of the primary key and of every foreign key, so a row can
+never refer to another tenant's. Money is integer micro-units, times are UTC seconds, ids are random and carry a prefix
+that says what they name. `origin` is `config` for rows that a configuration file made (and may remove) and `api` for
+the rest. Above each table stands who may delete from it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+
+metadata: Final = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+ID: Final = sa.String(64)
+NAME: Final = sa.String(200)
+
+# -- configuration ---------------------------------------------------------------------------------------------------
+
+# Deleted by nobody.
+organisations: Final = sa.Table(
+    "organisations",
+    metadata,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("name", NAME, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+)
+
+# Deleted by `apply` once it has no keys left.
+projects: Final = sa.Table(
+    "projects",
+    metadata,
+    sa.Column("organisation", ID, sa.ForeignKey("organisations.id"), primary_key=True),
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("name", NAME, nullable=False),
+    sa.Column("origin", sa.String(16), nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.UniqueConstraint("organisation", "name"),
+)
+
+# Deleted by nobody: revoking keeps the row, so the books can always name the key.
+api_keys: Final = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("organisation", ID, primary_key=True),
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("project", ID, nullable=False),
+    sa.Column("name", NAME, nullable=False),
+    sa.Column("hash", sa.LargeBinary(32), nullable=False, unique=True),
+    sa.Column("hint", sa.String(32), nullable=False),
+    sa.Column("models", sa.JSON(none_as_null=True)),
+    sa.Column("trust", sa.String(16), nullable=False),
+    sa.Column("origin", sa.String(16), nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("expires_at", sa.Float),
+    sa.Column("revoked_at", sa.Float),
+    sa.ForeignKeyConstraint(["organisation", "project"], ["projects.organisation", "projects.id"]),
+)
+# A revoked key frees its name.
+sa.Index(
+    "ux_api_keys_live_name",
+    api_keys.c.organisation,
+    api_keys.c.project,
+    api_keys.c.name,
+    unique=True,
+    sqlite_where=api_keys.c.revoked_at.is_(None),
+    postgresql_where=api_keys.c.revoked_at.is_(None),
+)
+
+# Deleted by `upstreams.remove` and `apply`, never while a target names it.
+upstreams: Final = sa.Table(
+    "upstreams",
+    metadata,
+    sa.Column("organisation", ID, sa.ForeignKey("organisations.id"), primary_key=True),
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("name", NAME, nullable=False),
+    sa.Column("provider", NAME, nullable=False),
+    sa.Column("base_url", sa.String(2000), nullable=False),
+    sa.Column("trust", sa.String(16), nullable=False),
+    sa.Column("headers", sa.LargeBinary),  # sealed: a header is often where a proxy's secret goes
+    sa.Column("connect_timeout", sa.Float, nullable=False),
+    sa.Column("first_output_timeout", sa.Float, nullable=False),
+    sa.Column("between_output_timeout", sa.Float, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("origin", sa.String(16), nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.UniqueConstraint("organisation", "name"),
+)
+
+# Deleted with its upstream, or when the upstream is written without it.
+credentials: Final = sa.Table(
+    "credentials",
+    metadata,
+    sa.Column("organisation", ID, primary_key=True),
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("upstream", ID, nullable=False, index=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("label", NAME, nullable=False),  # where the secret came from, never the secret
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.ForeignKeyConstraint(
+        ["organisation", "upstream"], ["upstreams.organisation", "upstreams.id"], ondelete="CASCADE"
+    ),
+)
+
+# Deleted with its upstream, or when the upstream is written without it. No price columns: price from the catalogue.
+upstream_models: Final = sa.Table(
+    "upstream_models",
+    metadata,
+    sa.Column("organisation", ID, primary_key=True),
+    sa.Column("upstream", ID, primary_key=True),
+    sa.Column("name", NAME, primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("input", sa.BigInteger),
+    sa.Column("output", sa.BigInteger),
+    sa.Column("cached_input", sa.BigInteger),
+    sa.Column("cache_write", sa.BigInteger),
+    sa.ForeignKeyConstraint(
+        ["organisation", "upstream"], ["upstreams.organisation", "upstreams.id"], ondelete="CASCADE"
+    ),
+)
+
+# Deleted by `routes.remove` and `apply`.
+routes: Final = sa.Table(
+    "routes",
+    metadata,
+    sa.Column("organisation", ID, sa.ForeignKey("organisations.id"), primary_key=True),
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("model", NAME, nullable=False),
+    sa.Column("strategy", sa.String(32), nullable=False),
+    sa.Column("deadline", sa.Float, nullable=False),
+    sa.Column("max_attempts", sa.Integer, nullable=False),
+    sa.Column("origin", sa.String(16), nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.UniqueConstraint("organisation", "model"),
+)
+
+# Deleted with its route, or when the route is written without it.
+targets: Final = sa.Table(
+    "targets",
+    metadata,
+    sa.Column("organisation", ID, primary_key=True),
+    sa.Column("route", ID, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("upstream", ID, nullable=False),
+    sa.Column("model", NAME, nullable=False),
+    sa.Column("weight", sa.Integer, nullable=False),
+    sa.Column("tier", sa.Integer, nullable=False),
+    sa.ForeignKeyConstraint(["organisation", "route"], ["routes.organisation", "routes.id"], ondelete="CASCADE"),
+    sa.ForeignKeyConstraint(["organisation", "upstream"], ["upstreams.organisation", "upstreams.id"]),
+    sa.Index("ix_targets_upstream", "organisation", "upstream"),
+)
+
+# One row: the number of the last change. Bumped in the transaction that makes the change. Deleted by nobody.
+revision: Final = sa.Table(
+    "revision",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+)
+
+# One row: a value only the right master key can derive, so that a gateway started with another key says so instead of
+# refusing every caller. Deleted by nobody.
+master_key: Final = sa.Table(
+    "master_key",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("proof", sa.LargeBinary(32), nullable=False),
+)
+
+# -- books -----------------------------------------------------------------------------------------------------------
