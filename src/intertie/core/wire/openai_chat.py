@@ -1,0 +1,239 @@
+"""OpenAI's chat and completion answers: whole bodies and streams.
+
+A stream of the client's own dialect is forwarded as bytes. Each event is parsed only until the first one with model
+output; after that the bytes are searched for the few words that need a closer look (usage, errors, tool calls, the end).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from intertie.core.errors import UpstreamEmpty, UpstreamError, UpstreamInvalid
+from intertie.core.terms import Call, Usage
+from intertie.core.wire.openai_errors import WireError, read_error
+from intertie.core.wire.openai_usage import estimate_input, estimate_output, read_usage
+from intertie.core.wire.sse import DONE, EventSplitter, EventTooLarge, event
+
+Classify = Callable[[WireError], UpstreamError]
+
+_NO_OUTPUT: Final = frozenset((b"null", b'""', b"[]", b"{}"))
+_NOT_OUTPUT: Final = frozenset(("role",))
+_MALFORMED: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A whole answer: bytes for the client, what it used (`None`: the upstream did not say) and the model that served."""
+
+    body: bytes
+    usage: Usage | None
+    model: str = ""
+
+
+class _Choice(msgspec.Struct):
+    delta: dict[str, msgspec.Raw] | None = None
+    message: dict[str, msgspec.Raw] | None = None
+    text: str | None = None
+    finish_reason: Any = None
+
+    def output(self) -> int:
+        """Bytes of model output in this choice."""
+        size = len(self.text) if self.text else 0
+        for part in (self.delta, self.message):
+            if part:
+                size += sum(len(bytes(v)) for k, v in part.items() if k not in _NOT_OUTPUT and bytes(v) not in _NO_OUTPUT)
+        return size
+
+
+class _Document(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw = msgspec.Raw(b"null")
+    model: str | None = None
+
+
+class _Outline(msgspec.Struct):
+    """A whole answer whose choices are looked at only if it gives no usage."""
+
+    choices: msgspec.Raw = msgspec.Raw(b"null")
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw = msgspec.Raw(b"null")
+    model: str | None = None
+
+
+_DOCUMENT: Final = msgspec.json.Decoder(_Document)
+_OUTLINE: Final = msgspec.json.Decoder(_Outline)
+
+
+def is_error(raw: msgspec.Raw) -> bool:
+    """True if an `error` member holds something: clients raise on a truthy one."""
+    return bytes(raw) not in (b"null", b"false", b'""', b"{}", b"0")
+
+
+def read_answer(body: bytes, classify: Classify) -> Answer:
+    """A whole chat or completion answer. Raises what its error object means, `UpstreamInvalid` or `UpstreamEmpty`."""
+    try:
+        outline = _OUTLINE.decode(body)
+    except _MALFORMED as mistake:
+        raise UpstreamInvalid("The upstream's answer is not valid.", detail=f"body: {mistake}") from None
+    if is_error(outline.error):
+        raise classify(read_error(body) or WireError())
+    usage = read_usage(outline.usage)
+    choices = bytes(outline.choices)
+    if not choices.startswith(b"[") or (choices == b"[]" and usage is not None):
+        raise UpstreamInvalid("The upstream's answer is not valid.", detail="no list of choices")
+    if usage is None and not _has_output(body):
+        raise UpstreamEmpty("The upstream gave an empty answer.")
+    return Answer(body=body, usage=usage, model=outline.model or "")
+
+
+def output_bytes(body: bytes) -> int:
+    """Bytes of model output in a whole answer, for estimates."""
+    try:
+        document = _DOCUMENT.decode(body)
+    except _MALFORMED:
+        return 0
+    return sum(choice.output() for choice in document.choices or ())
+
+
+def _has_output(body: bytes) -> bool:
+    return output_bytes(body) > 0
+
+
+class ChatReader:
+    """Reads one streamed answer. After each `feed`, look at `error`, `output` and `finished`."""
+
+    __slots__ = (
+        "_call", "_classify", "_output_bytes", "_overhead", "_pieces", "_splitter", "error", "finished", "model",
+        "output", "usage",
+    )  # fmt: skip
+
+    def __init__(self, call: Call, classify: Classify) -> None:
+        self._call = call
+        self._classify = classify
+        self._splitter = EventSplitter()
+        self._overhead = 0
+        self._output_bytes = 0
+        self._pieces = 0
+        self.output = False
+        """Model output has been seen: the commit point is reached once it is written."""
+        self.finished = False
+        """The terminal marker has been seen. It is never part of what `feed` returns."""
+        self.error: UpstreamError | None = None
+        """Set by an error event or by garbage; what `feed` returned before it is good."""
+        self.usage: Usage | None = None
+        self.model = ""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Bytes to relay for this chunk: whole events only, in canonical spelling."""
+        if self.finished or self.error is not None:
+            return b""
+        try:
+            pieces = self._splitter.feed(chunk)
+        except EventTooLarge as mistake:
+            self.error = UpstreamInvalid("The upstream's stream is not valid.", detail=str(mistake))
+            return b""
+        if not pieces:
+            return b""
+        if self.output and len(pieces) == 1 and not _wants_a_look(piece := pieces[0]):
+            self._pieces += 1
+            self._output_bytes += len(piece)
+            return event(piece)
+        relayed: list[bytes] = []
+        for piece in pieces:
+            if piece == DONE:
+                self.finished = True
+                break
+            if self.output and not _wants_a_look(piece):
+                self._pieces += 1
+                self._output_bytes += len(piece)
+            else:
+                looked = self._look(piece)
+                if self.error is not None:
+                    break
+                if looked is None:
+                    continue
+                piece = looked
+            relayed.append(event(piece))
+        return b"".join(relayed)
+
+    def end(self) -> None:
+        """The upstream closed the stream. Sets `error` if that was not its proper end (F12, F32)."""
+        if not self.finished and self.error is None:
+            where = "inside an event" if self._splitter.partial else "without the terminal marker"
+            self.error = UpstreamInvalid("The upstream's stream ended too early.", detail=f"ended {where}")
+
+    def delivered(self) -> Usage:
+        """What was delivered so far: the upstream's own count if it gave one, else an estimate."""
+        if self.usage is not None:
+            return self.usage
+        content = max(0, self._output_bytes - self._pieces * self._overhead)
+        output = estimate_output(content, self._pieces)
+        return Usage(input=estimate_input(self._call.fields), output=output, estimated=True)
+
+    @property
+    def output_so_far(self) -> int:
+        """Estimated output tokens delivered so far."""
+        return estimate_output(max(0, self._output_bytes - self._pieces * self._overhead), self._pieces)
+
+    def _look(self, piece: bytes) -> bytes | None:
+        """Parse one event. Returns it (repaired where needed), or `None` if the client is not to see it."""
+        try:
+            document = _DOCUMENT.decode(piece)
+        except _MALFORMED as mistake:
+            self.error = UpstreamInvalid("The upstream's stream is not valid.", detail=f"event: {mistake}")
+            return None
+        if is_error(document.error):
+            self.error = self._classify(read_error(piece) or WireError())
+            return None
+        if document.model and not self.model:
+            self.model = document.model
+        usage = read_usage(document.usage) if bytes(document.usage) != b"null" else None
+        if usage is not None:
+            self.usage = usage
+        if not document.choices:
+            # The extra usage chunk: ours to ask for, the client's only if it asked (choices may be null, too).
+            return piece if usage is None or self._call.wants_usage else None
+        size = sum(choice.output() for choice in document.choices)
+        if size:
+            self._pieces += 1
+            self._output_bytes += len(piece)
+            if not self.output:
+                self.output = True
+                self._overhead = len(piece) - size
+        return _with_tool_indices(piece) if b'"tool_calls"' in piece else piece
+
+
+def _wants_a_look(piece: bytes) -> bool:
+    if b'"usage"' in piece and b'"usage":null' not in piece:
+        return True
+    return b'"error"' in piece or b'"tool_calls"' in piece or piece == DONE or not _is_utf8(piece)
+
+
+def _is_utf8(piece: bytes) -> bool:
+    if piece.isascii():
+        return True
+    try:
+        piece.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _with_tool_indices(piece: bytes) -> bytes:
+    """Give tool-call deltas the `index` that clients join them by, where a local engine left it out."""
+    document = msgspec.json.decode(piece)
+    changed = False
+    for choice in document.get("choices") or ():
+        calls = (choice.get("delta") or {}).get("tool_calls") if isinstance(choice, dict) else None
+        for position, call in enumerate(calls or ()):
+            if isinstance(call, dict) and not isinstance(call.get("index"), int):
+                call["index"] = position
+                changed = True
+            function = call.get("function") if isinstance(call, dict) else None
+            if isinstance(function, dict) and isinstance(function.get("arguments"), dict):
+                function["arguments"] = msgspec.json.encode(function["arguments"]).decode()
+                changed = True
+    return msgspec.json.encode(document) if changed else piece

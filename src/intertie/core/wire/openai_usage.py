@@ -1,0 +1,87 @@
+"""OpenAI's `usage` object, and honest estimates where an upstream gives none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from intertie.core.terms import Usage
+
+_ABSURD: Final = 10**9
+"""Token counts past this are a mistake or an attack (F34)."""
+
+BYTES_PER_TOKEN: Final = 4
+"""English text in common tokenisers; used only where nobody counted."""
+
+_TOKENS_PER_ATTACHMENT: Final = 800
+_BASE64: Final = b";base64,"
+
+
+class _InputDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class _WireUsage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int | None = None
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+    prompt_cache_hit_tokens: int | None = None
+    """DeepSeek's spelling of cached tokens."""
+
+
+_DECODER: Final = msgspec.json.Decoder(_WireUsage)
+
+
+def read_usage(raw: bytes | msgspec.Raw) -> Usage | None:
+    """Usage as the upstream counted it, or `None` if absent, null, malformed, negative or absurd (F34)."""
+    try:
+        wire = _DECODER.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    details = wire.prompt_tokens_details
+    usage = Usage(
+        input=wire.prompt_tokens,
+        output=wire.completion_tokens or 0,
+        cached=(details.cached_tokens if details else None) or wire.prompt_cache_hit_tokens or 0,
+        cache_write=(details.cache_write_tokens if details else None) or 0,
+        reasoning=(wire.completion_tokens_details.reasoning_tokens if wire.completion_tokens_details else None) or 0,
+    )
+    if not (0 <= usage.cached + usage.cache_write <= usage.input <= _ABSURD):
+        return None
+    if not (0 <= usage.reasoning and 0 <= usage.output <= _ABSURD):
+        return None
+    if usage.cached < 0 or usage.cache_write < 0:
+        return None
+    return usage
+
+
+def estimate_input(fields: Mapping[str, msgspec.Raw]) -> int:
+    """Tokens of a request's content by its size; a base64 attachment counts as one picture, not as text."""
+    size = 0
+    attachments = 0
+    for name in ("messages", "prompt", "input", "tools", "functions"):
+        raw = fields.get(name)
+        if raw is None:
+            continue
+        content = bytes(raw)
+        size += len(content)
+        at = content.find(_BASE64)
+        while at >= 0:
+            end = content.find(b'"', at)
+            size -= (end if end > 0 else len(content)) - at
+            attachments += 1
+            at = content.find(_BASE64, end) if end > 0 else -1
+    return size // BYTES_PER_TOKEN + attachments * _TOKENS_PER_ATTACHMENT
+
+
+def estimate_output(content_bytes: int, pieces: int) -> int:
+    """Tokens of an output by its size; engines send at least one token in each piece of a stream."""
+    return max(content_bytes // BYTES_PER_TOKEN, pieces)
