@@ -24,6 +24,7 @@ metadata: Final = sa.MetaData(
 
 ID: Final = sa.String(64)
 NAME: Final = sa.String(200)
+ORIGIN: Final = sa.String(16)
 
 # -- configuration ---------------------------------------------------------------------------------------------------
 
@@ -36,46 +37,39 @@ organisations: Final = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False),
 )
 
-# Deleted by `apply` once it has no keys left.
+# Deleted by nobody: removing marks the row, because its revoked keys still refer to it.
 projects: Final = sa.Table(
     "projects",
     metadata,
     sa.Column("organisation", ID, sa.ForeignKey("organisations.id"), primary_key=True),
-    sa.Column("id", ID, primary_key=True),
-    sa.Column("name", NAME, nullable=False),
-    sa.Column("origin", sa.String(16), nullable=False),
+    sa.Column("name", NAME, primary_key=True),
+    sa.Column("origin", ORIGIN, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
-    sa.UniqueConstraint("organisation", "name"),
+    sa.Column("removed_at", sa.Float),
 )
 
-# Deleted by nobody: revoking keeps the row, so the books can always name the key.
+# Deleted by nobody: revoking marks the row, so an operator can always find what a key was.
 api_keys: Final = sa.Table(
     "api_keys",
     metadata,
     sa.Column("organisation", ID, primary_key=True),
     sa.Column("id", ID, primary_key=True),
-    sa.Column("project", ID, nullable=False),
+    sa.Column("project", NAME, nullable=False),
     sa.Column("name", NAME, nullable=False),
-    sa.Column("hash", sa.LargeBinary(32), nullable=False, unique=True),
+    sa.Column("hash", sa.LargeBinary(32), nullable=False),
     sa.Column("hint", sa.String(32), nullable=False),
     sa.Column("models", sa.JSON(none_as_null=True)),
     sa.Column("trust", sa.String(16), nullable=False),
-    sa.Column("origin", sa.String(16), nullable=False),
+    sa.Column("origin", ORIGIN, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("expires_at", sa.Float),
     sa.Column("revoked_at", sa.Float),
-    sa.ForeignKeyConstraint(["organisation", "project"], ["projects.organisation", "projects.id"]),
+    sa.Column("revoked_by", ORIGIN),
+    sa.ForeignKeyConstraint(["organisation", "project"], ["projects.organisation", "projects.name"]),
 )
-# A revoked key frees its name.
-sa.Index(
-    "ux_api_keys_live_name",
-    api_keys.c.organisation,
-    api_keys.c.project,
-    api_keys.c.name,
-    unique=True,
-    sqlite_where=api_keys.c.revoked_at.is_(None),
-    postgresql_where=api_keys.c.revoked_at.is_(None),
-)
+_live = {"sqlite_where": api_keys.c.revoked_at.is_(None), "postgresql_where": api_keys.c.revoked_at.is_(None)}
+sa.Index("ux_api_keys_name", *(api_keys.c[name] for name in ("organisation", "project", "name")), unique=True, **_live)
+sa.Index("ux_api_keys_hash", api_keys.c.hash, unique=True, **_live)
 
 # Deleted by `upstreams.remove` and `apply`, never while a target names it.
 upstreams: Final = sa.Table(
@@ -92,7 +86,7 @@ upstreams: Final = sa.Table(
     sa.Column("first_output_timeout", sa.Float, nullable=False),
     sa.Column("between_output_timeout", sa.Float, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False),
-    sa.Column("origin", sa.String(16), nullable=False),
+    sa.Column("origin", ORIGIN, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.UniqueConstraint("organisation", "name"),
 )
@@ -103,7 +97,7 @@ credentials: Final = sa.Table(
     metadata,
     sa.Column("organisation", ID, primary_key=True),
     sa.Column("id", ID, primary_key=True),
-    sa.Column("upstream", ID, nullable=False, index=True),
+    sa.Column("upstream", ID, nullable=False),
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("label", NAME, nullable=False),  # where the secret came from, never the secret
     sa.Column("sealed", sa.LargeBinary, nullable=False),
@@ -111,6 +105,7 @@ credentials: Final = sa.Table(
     sa.ForeignKeyConstraint(
         ["organisation", "upstream"], ["upstreams.organisation", "upstreams.id"], ondelete="CASCADE"
     ),
+    sa.Index("ix_credentials_upstream", "organisation", "upstream"),
 )
 
 # Deleted with its upstream, or when the upstream is written without it. No price columns: price from the catalogue.
@@ -135,14 +130,12 @@ routes: Final = sa.Table(
     "routes",
     metadata,
     sa.Column("organisation", ID, sa.ForeignKey("organisations.id"), primary_key=True),
-    sa.Column("id", ID, primary_key=True),
-    sa.Column("model", NAME, nullable=False),
+    sa.Column("model", NAME, primary_key=True),
     sa.Column("strategy", sa.String(32), nullable=False),
     sa.Column("deadline", sa.Float, nullable=False),
     sa.Column("max_attempts", sa.Integer, nullable=False),
-    sa.Column("origin", sa.String(16), nullable=False),
+    sa.Column("origin", ORIGIN, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
-    sa.UniqueConstraint("organisation", "model"),
 )
 
 # Deleted with its route, or when the route is written without it.
@@ -150,13 +143,13 @@ targets: Final = sa.Table(
     "targets",
     metadata,
     sa.Column("organisation", ID, primary_key=True),
-    sa.Column("route", ID, primary_key=True),
+    sa.Column("route", NAME, primary_key=True),
     sa.Column("position", sa.Integer, primary_key=True),
     sa.Column("upstream", ID, nullable=False),
     sa.Column("model", NAME, nullable=False),
     sa.Column("weight", sa.Integer, nullable=False),
     sa.Column("tier", sa.Integer, nullable=False),
-    sa.ForeignKeyConstraint(["organisation", "route"], ["routes.organisation", "routes.id"], ondelete="CASCADE"),
+    sa.ForeignKeyConstraint(["organisation", "route"], ["routes.organisation", "routes.model"], ondelete="CASCADE"),
     sa.ForeignKeyConstraint(["organisation", "upstream"], ["upstreams.organisation", "upstreams.id"]),
     sa.Index("ix_targets_upstream", "organisation", "upstream"),
 )
