@@ -8,7 +8,7 @@ the rest. Above each table stands who may delete from it.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -67,7 +67,7 @@ api_keys: Final = sa.Table(
     sa.Column("revoked_by", ORIGIN),
     sa.ForeignKeyConstraint(["organisation", "project"], ["projects.organisation", "projects.name"]),
 )
-_live = {"sqlite_where": api_keys.c.revoked_at.is_(None), "postgresql_where": api_keys.c.revoked_at.is_(None)}
+_live: Any = {"sqlite_where": api_keys.c.revoked_at.is_(None), "postgresql_where": api_keys.c.revoked_at.is_(None)}
 sa.Index("ux_api_keys_name", *(api_keys.c[name] for name in ("organisation", "project", "name")), unique=True, **_live)
 sa.Index("ux_api_keys_hash", api_keys.c.hash, unique=True, **_live)
 

@@ -1,0 +1,47 @@
+"""Brings a database to the newest schema, in one transaction. Run by the gateway at start and by `intertie migrate`.
+
+To change the schema: edit `store/schema.py`, add `versions/NNNN_what.py` by hand, set `HEAD`. Expand first, contract one
+release later: the version before must be able to run beside this one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from intertie.core.errors import Misconfigured
+from intertie.store.database import Database
+
+HEAD: Final = "0001"
+
+
+def current(connection: sa.Connection) -> str | None:
+    """The schema version of the database, None if it is empty."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def upgrade(database: Database) -> str | None:
+    """Upgrades to `HEAD`, all or nothing, and returns the version found before.
+
+    Raises `Misconfigured` if the database comes from a newer program.
+    """
+    with database.read() as connection:
+        before = current(connection)
+    if before == HEAD:
+        return before  # the usual start; Alembic is not even imported
+    if before is not None and before > HEAD:
+        raise Misconfigured(f"the database has schema {before}, newer than this program knows ({HEAD}): upgrade Intertie")
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    with database.write() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, HEAD)
+    return before
