@@ -172,3 +172,72 @@ master_key: Final = sa.Table(
 )
 
 # -- books -----------------------------------------------------------------------------------------------------------
+
+# Counts and money that a forged report could inflate: 64 bits everywhere, a plain rowid on SQLite.
+COUNT: Final = sa.BigInteger
+SEQUENCE: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+
+def _consumption() -> tuple[sa.Column[Any], ...]:
+    """What was used and what it cost; `cost_micros` is null where the price is unknown, never zero instead."""
+    return (
+        sa.Column("input_tokens", COUNT, nullable=False),
+        sa.Column("output_tokens", COUNT, nullable=False),
+        sa.Column("cached_tokens", COUNT, nullable=False),
+        sa.Column("cache_write_tokens", COUNT, nullable=False),
+        sa.Column("reasoning_tokens", COUNT, nullable=False),
+        sa.Column("estimated", sa.Boolean, nullable=False),
+        sa.Column("cost_micros", COUNT),
+    )
+
+
+# One row per settled request, numbered in the order of loading. Names are copied, not referred to: the books must read
+# the same after a project, key or upstream is gone. Written by the loader only. Deleted by nobody.
+requests: Final = sa.Table(
+    "requests",
+    metadata,
+    sa.Column("seq", SEQUENCE, primary_key=True),
+    sa.Column("organisation", ID, nullable=False),
+    sa.Column("request_id", ID, nullable=False),
+    sa.Column("project", NAME, nullable=False),
+    sa.Column("key_id", ID, nullable=False),
+    sa.Column("key_name", NAME, nullable=False),
+    sa.Column("route", NAME, nullable=False),
+    sa.Column("operation", sa.String(16), nullable=False),
+    sa.Column("stream", sa.Boolean, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("error", sa.String(64), nullable=False),
+    sa.Column("started_at", sa.Float, nullable=False),
+    sa.Column("duration_ms", COUNT, nullable=False),
+    sa.Column("ttft_ms", COUNT),
+    sa.Column("overhead_ms", sa.Float, nullable=False),
+    sa.Column("cache", sa.String(16), nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    *_consumption(),
+    sa.UniqueConstraint("organisation", "request_id"),
+    sa.Index("ix_requests_started_at", "organisation", "started_at"),
+)
+
+# One row per attempt of a request in `requests`, written in the same transaction. Deleted by nobody.
+attempts: Final = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("seq", SEQUENCE, primary_key=True),
+    sa.Column("organisation", ID, nullable=False),
+    sa.Column("request_id", ID, nullable=False),
+    sa.Column("n", sa.Integer, nullable=False),
+    sa.Column("upstream", NAME, nullable=False),
+    sa.Column("node", NAME, nullable=False),  # the machine that served it; empty for an upstream that is not a node
+    sa.Column("model", NAME, nullable=False),
+    sa.Column("credential", ID, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("error", sa.String(64), nullable=False),
+    sa.Column("started_at", sa.Float, nullable=False),
+    sa.Column("duration_ms", COUNT, nullable=False),
+    sa.Column("ttft_ms", COUNT),
+    *_consumption(),
+    sa.UniqueConstraint("organisation", "request_id", "n"),
+    sa.Index("ix_attempts_started_at", "organisation", "started_at"),
+)
