@@ -59,6 +59,7 @@ progress() {
       else if (n % 10 == 0 || n == total) printf "  %d of %d\n", n, total
       fflush()
     }
+    /^ *Downloading .*[(][0-9.]+ MB[)]/ { if (!watched || $0 ~ /[0-9][0-9][.0-9]* MB/) { sub(/^ */, "  "); print; fflush() } }
     /^Installing collected/ { if (watched) printf "\r\033[K"; print "  unpacking"; fflush() }' >&2
 }
 
@@ -71,6 +72,13 @@ install() {
   if [ "$(cat "$stamp" 2>/dev/null)" = "$mark" ]; then return; fi
   log=".venv/install.log"
   say "Installing $lock (hash-checked)"
+  # A single large file: pip's own bar, in bytes, where a person watches.
+  if [ -t 1 ] && [ "$(grep -c '==' "$lock")" = 1 ]; then
+    .venv/bin/python -m pip install --disable-pip-version-check --require-hashes --only-binary :all: "$@" -r "$lock" ||
+      die "installing $lock failed; see above."
+    printf '%s\n' "$mark" > "$stamp"
+    return
+  fi
   if ! .venv/bin/python -m pip install --disable-pip-version-check --require-hashes --only-binary :all: "$@" \
     -r "$lock" 2>&1 | tee "$log" | progress "$(grep -c '==' "$lock")"; then
     say ""
