@@ -56,5 +56,7 @@ IMPURE: Final = frozenset(
 )
 """Standard modules that reach the clock, the disk, the network or chance; `core` gets such things as arguments."""
 
-BANNED_WORDS: Final = frozenset({"manager", "helper", "helpers", "util", "utils", "data", "info", "process"})
+BANNED_WORDS: Final = frozenset({"manager", "helper", "helpers", "util", "utils", "data", "info"})
 """Words that say nothing, not allowed in names of modules, classes and functions."""
+
+BANNED_STARTS: Final = ("process_", "handle_everything")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tests.meta.exceptions import EXCEPTIONS
-from tests.meta.source import ROOT, Module, allowed, everything, package
-from tests.meta.table import BANNED_WORDS, CLASS_LINES, FILE_LINES, FUNCTION_LINES, PACKAGE, PARAMETERS
+from tests.meta.source import ROOT, Definition, Module, allowed, everything, package
+from tests.meta.table import BANNED_STARTS, BANNED_WORDS, CLASS_LINES, FILE_LINES, FUNCTION_LINES, PACKAGE, PARAMETERS
 
 _SQL = re.compile(
     r"^\s*(SELECT\s|INSERT\s+INTO|UPDATE\s+\w+\s+SET|DELETE\s+FROM|CREATE\s+(TABLE|INDEX)|PRAGMA\s)", re.IGNORECASE
@@ -24,7 +24,7 @@ class Breach(NamedTuple):
     what: str
 
 
-def _length(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> int:
+def _length(node: Definition) -> int:
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
@@ -62,17 +62,24 @@ def _passes_on(handler: ast.ExceptHandler) -> bool:
     return isinstance(last, ast.Raise) and last.exc is None
 
 
+def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Everything inside a definition, without the definitions nested in it."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, Definition):
+            yield child
+            yield from _own_nodes(child)
+
+
 def _broad(module: Module) -> Iterator[Breach]:
-    for name, function in module.definitions():
-        if isinstance(function, ast.ClassDef):
-            continue
-        for node in ast.walk(function):
-            where = f"{module.name}:{name}"
-            if isinstance(node, ast.ExceptHandler) and _is_broad(node.type) and not _passes_on(node):
-                yield Breach("broad except", where, f"line {node.lineno}")
-            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress"):
-                if any(_is_broad(kind) for kind in node.args):
-                    yield Breach("broad except", where, f"line {node.lineno}")
+    for name, scope in [("", module.tree), *module.definitions()]:
+        for node in _own_nodes(scope):
+            caught: list[ast.expr | None] = []
+            if isinstance(node, ast.ExceptHandler) and not _passes_on(node):
+                caught = [node.type]
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress"):
+                caught = [*node.args]
+            if any(_is_broad(kind) for kind in caught):
+                yield Breach("broad except", f"{module.name}:{name}", "catches everything")
 
 
 def _words(name: str) -> set[str]:
@@ -80,11 +87,12 @@ def _words(name: str) -> set[str]:
 
 
 def _names(module: Module) -> Iterator[Breach]:
-    if banned := _words(module.name) & BANNED_WORDS:
-        yield Breach("name", module.name, f"the word {banned}")
-    for name, _ in module.definitions():
-        if banned := _words(name.rpartition(".")[2]) & BANNED_WORDS:
-            yield Breach("name", f"{module.name}:{name}", f"the word {banned}")
+    for where, name in [
+        (module.name, module.name),
+        *((f"{module.name}:{path}", path.rpartition(".")[2]) for path, _ in module.definitions()),
+    ]:
+        if _words(name) & BANNED_WORDS or name.startswith(BANNED_STARTS):
+            yield Breach("name", where, "says nothing; use a field term of docs/explain/design.md")
 
 
 def _breaches() -> list[Breach]:

@@ -1,0 +1,37 @@
+"""Unit tests decide, they do not reach outside: this turns any attempt to do so into a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sqlite3
+import threading
+import time
+from typing import NoReturn
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def closed_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network, no sleep, no thread, no SQL in `tests/unit`; tests that need them live in another folder."""
+
+    def refuse(what: str) -> object:
+        def refused(*_args: object, **_named: object) -> NoReturn:
+            pytest.fail(f"a unit test must not {what}; move it to tests/contract, tests/fault or tests/e2e")
+
+        return refused
+
+    real_sleep = asyncio.sleep
+
+    async def only_yield(delay: float, result: object = None) -> object:
+        if delay > 0:
+            pytest.fail("a unit test must not sleep; pass a clock")
+        return await real_sleep(0, result)
+
+    monkeypatch.setattr(socket.socket, "connect", refuse("open a connection"))
+    monkeypatch.setattr(socket.socket, "bind", refuse("listen"))
+    monkeypatch.setattr(time, "sleep", refuse("sleep"))
+    monkeypatch.setattr(asyncio, "sleep", only_yield)
+    monkeypatch.setattr(threading.Thread, "start", refuse("start a thread"))
+    monkeypatch.setattr(sqlite3, "connect", refuse("open a database"))
