@@ -1,4 +1,4 @@
-"""API keys as text: `sk-it-`, 43 base62 characters of 256 random bits, 6 base62 characters of CRC-32 over what precedes.
+"""API keys as text: `sk-it-`, 43 base62 characters of 256 random bits, 6 base62 characters of CRC-32 over all that.
 
 The checksum lets secret scanners and the gateway tell a mistyped key from an unknown one without a look-up. Only the
 keyed hash of a key is ever stored; without the pepper a stolen database cannot confirm a guess.
@@ -60,7 +60,7 @@ def flaw(value: str) -> str | None:
 def hint(value: str) -> str:
     """What lists show of a key so that people can tell keys apart: at most ten characters of it."""
     if checksum_ok(value):
-        return f"{value[:len(PREFIX) + 4]}…{value[-2:]}"
+        return f"{value[: len(PREFIX) + 4]}…{value[-2:]}"
     return f"…{value[-4:]}" if len(value) >= 2 * SHORTEST else f"…{value[-2:]}"
 
 

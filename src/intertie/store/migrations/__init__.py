@@ -1,7 +1,7 @@
 """Brings a database to the newest schema, in one transaction. Run by the gateway at start and by `intertie migrate`.
 
-To change the schema: edit `store/schema.py`, add `versions/NNNN_what.py` by hand, set `HEAD`. Expand first, contract one
-release later: the version before must be able to run beside this one.
+To change the schema: edit `store/schema.py`, add `versions/NNNN_what.py` by hand, set `HEAD`. Expand first, contract
+one release later: the version before must be able to run beside this one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def upgrade(database: Database) -> str | None:
     if before == HEAD:
         return before  # the usual start; Alembic is not even imported
     if before is not None and before > HEAD:
-        raise Misconfigured(f"the database has schema {before}, newer than this program knows ({HEAD}): upgrade Intertie")
+        raise Misconfigured(
+            f"the database has schema {before}, newer than this program knows ({HEAD}): upgrade Intertie"
+        )
     from alembic import command
     from alembic.config import Config
 
