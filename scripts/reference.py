@@ -45,17 +45,26 @@ def errors_page() -> str:
         elsewhere = _YES[kind.elsewhere] + (", or the same once more" if kind.again else "")
         retry = {None: "", True: "`true`", False: "`false`"}[kind.client_may_retry]
         rows.append(
-            [f"`{kind.__name__}`", str(kind.status), f"`{kind.code}`", f"`{kind.type}`", kind.fault.value, elsewhere]
-            + [_harm(kind), retry, _meaning(kind)]
+            [
+                f"`{kind.__name__}`",
+                str(kind.status),
+                f"`{kind.code}`",
+                f"`{kind.type}`",
+                kind.fault.value,
+                elsewhere,
+                _harm(kind),
+                retry,
+                _meaning(kind),
+            ]
         )
     header = ["class", "status", "`code`", "`type`", "fault", "another target?", "whose health", "`x-should-retry`"]
     harms = [[f"`{harm.value}`", _harm_meaning(harm)] for harm in Harm]
     return _page(
         "Errors",
-        "Every error the gateway answers with, one row per class of `core/errors.py`. The body is OpenAI's error object "
-        "with `message`, `type`, `param`, `code`, and three members of our own: `request_id` (the same as the "
-        "`x-request-id` header; quote it when you ask for help), `retryable` and `attempts`. An error after a stream has "
-        "begun is one `data:` event with this object, and no `[DONE]` follows. "
+        "Every error the gateway answers with, one row per class of `core/errors.py`. The body is OpenAI's error "
+        "object with `message`, `type`, `param`, `code`, and three members of our own: `request_id` (the same as the "
+        "`x-request-id` header; quote it when you ask for help), `retryable` and `attempts`. An error after a stream "
+        "has begun is one `data:` event with this object, and no `[DONE]` follows. "
         "[How failures are handled](../explain/failures.md) has the reasons.",
         _table([*header, "meaning"], rows),
         "The column *whose health* says what the failure counts against:",
@@ -87,9 +96,9 @@ def settings_page() -> str:
         parts += [f"### `{name}`", field.metadata["help"], f"{where} · default: {_default(name, field.default)}"]
     return _page(
         "Boot settings",
-        "What one process needs before it can read its database. A command line option wins over the environment, the "
-        "environment over the `settings:` section of the configuration file, the file over the default. Everything else "
-        "is [configuration](configuration.md) and changes while the gateway runs. Sizes take `KiB`, `MiB`, `GiB`; "
+        "What one process needs before it can read its database. A command line option wins over the environment, "
+        "the environment over the `settings:` section of the configuration file, the file over the default. Everything "
+        "else is [configuration](configuration.md) and changes while the gateway runs. Sizes take `KiB`, `MiB`, `GiB`; "
         "times are seconds.",
         *parts,
     )
