@@ -252,6 +252,12 @@ class UpstreamReset(UpstreamError):
     code = "upstream_reset"
 
 
+class UpstreamDropped(UpstreamReset):
+    """The connection closed without a byte of answer: often a pooled one gone stale, so a fresh one may do."""
+
+    again = True
+
+
 class UpstreamTimeout(UpstreamError):
     """No model output in time; it may have been executed."""
 
@@ -260,7 +266,7 @@ class UpstreamTimeout(UpstreamError):
 
 
 class UpstreamRejected(UpstreamError):
-    """The upstream says the caller's request is wrong (400, 413, 415, 422, other 4xx); status and text pass, sanitised."""
+    """The upstream says the caller's request is wrong (400, 413, 415, 422 …); status and text pass, sanitised."""
 
     fault = Fault.CALLER
     type = "invalid_request_error"
@@ -347,7 +353,7 @@ class UpstreamEmpty(UpstreamError):
 
 
 class StreamBroken(UpstreamError):
-    """The stream stalled, reset or turned to garbage after the commit point: reported in-band, without a terminal marker."""
+    """The stream stalled, reset or turned to garbage after the commit point: in-band, without a terminal marker."""
 
     code = "stream_interrupted"
     elsewhere = False

@@ -181,7 +181,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """Everything the data plane knows, immutable, swapped whole by one assignment. Each request keeps the one it began with."""
+    """Everything the data plane knows, swapped whole by one assignment. Each request keeps the one it began with."""
 
     revision: int = 0
     callers: Mapping[bytes, Caller] = MappingProxyType({})

@@ -1,4 +1,4 @@
-"""What the data plane needs from outside. Implemented in `store`, wired in `app`; met structurally, no import either way."""
+"""What the data plane needs from outside. `store` satisfies it structurally and `app` wires it: no import either way."""
 
 from __future__ import annotations
 

@@ -54,8 +54,8 @@ class Adapter(Protocol):
         """The call in this provider's phrasing, for the target's model."""
         ...
 
-    def reader(self, call: Call) -> Reader:
-        """A reader for one streamed answer to `call`."""
+    def reader(self, call: Call, head: Head) -> Reader:
+        """A reader for one streamed answer to `call`. Raises `UpstreamInvalid` if `head` does not announce events."""
         ...
 
     def answer(self, call: Call, head: Head, body: bytes) -> Answer:

@@ -28,11 +28,16 @@ PATHS: Final = MappingProxyType(
     }
 )
 QUOTA_CODES: Final = frozenset(
-    ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance", "spend_limit_reached")
+    (
+        "insufficient_quota",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "insufficient_balance",
+        "spend_limit_reached",
+    )
 )
 MAX_WAIT: Final = 300.0
 """Seconds; a longer Retry-After is cut to this (S15)."""
-
 
 
 class Quirks(msgspec.Struct, frozen=True):
@@ -80,8 +85,11 @@ class Compatible:
             body=envelope.encode(fields),
         )
 
-    def reader(self, call: Call) -> Reader:
-        """A reader for one streamed answer to `call`."""
+    def reader(self, call: Call, head: Head) -> Reader:
+        """A reader for one streamed answer to `call`. Raises `UpstreamInvalid` if `head` does not announce events."""
+        kind = head.headers.get("content-type", "")
+        if kind and not kind.lower().startswith("text/event-stream"):
+            raise errors.UpstreamInvalid("The upstream did not stream.", detail=f"content type {kind[:60]!r}")
         return ChatReader(call, self.classify_object)
 
     def answer(self, call: Call, head: Head, body: bytes) -> Answer:
@@ -163,7 +171,7 @@ def _status_of(said: WireError) -> int:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds or date), within 0 to 300; `None` if unusable (F38)."""
+    """Seconds to wait by `retry-after-ms` or `retry-after` (seconds or date), 0 to 300; `None` if unusable (F38)."""
     try:
         if "retry-after-ms" in headers:
             return _bounded(float(headers["retry-after-ms"]) / 1000)

@@ -7,7 +7,7 @@ the same members, so the value that was checked is the value that is sent, whate
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -104,7 +104,7 @@ def _asks_usage(fields: Mapping[str, msgspec.Raw]) -> bool:
     return raw is not None and bytes(raw) == b"true"
 
 
-def _typed(fields: Fields, name: str, decoder: msgspec.json.Decoder[object], kind: str) -> object:
+def _typed(fields: Fields, name: str, decoder: msgspec.json.Decoder[Any], kind: str) -> object:
     raw = fields.get(name)
     if raw is None:
         return None

@@ -1,7 +1,7 @@
 """OpenAI's chat and completion answers: whole bodies and streams.
 
 A stream of the client's own dialect is forwarded as bytes. Each event is parsed only until the first one with model
-output; after that the bytes are searched for the few words that need a closer look (usage, errors, tool calls, the end).
+output; after that the bytes are searched for the few words that need a closer look (usage, errors, tool calls).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MALFORMED: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A whole answer: bytes for the client, what it used (`None`: the upstream did not say) and the model that served."""
+    """A whole answer: bytes for the client, what it used (`None`: the upstream did not say), the model that served."""
 
     body: bytes
     usage: Usage | None
@@ -43,7 +43,8 @@ class _Choice(msgspec.Struct):
         size = len(self.text) if self.text else 0
         for part in (self.delta, self.message):
             if part:
-                size += sum(len(bytes(v)) for k, v in part.items() if k not in _NOT_OUTPUT and bytes(v) not in _NO_OUTPUT)
+                values = (bytes(value) for name, value in part.items() if name not in _NOT_OUTPUT)
+                size += sum(len(value) for value in values if value not in _NO_OUTPUT)
         return size
 
 

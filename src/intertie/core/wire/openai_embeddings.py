@@ -1,4 +1,4 @@
-"""OpenAI's embedding answers. Vectors come as floats or base64 whatever was asked; the client gets what it asked for."""
+"""OpenAI's embedding answers. Vectors come as floats or base64 whatever was asked; the client gets what it asked."""
 
 from __future__ import annotations
 

@@ -72,7 +72,8 @@ def read_error(body: bytes) -> WireError | None:
     for name in ("message", "detail"):
         # FastAPI-built runtimes answer {"detail": …}, some vendors {"message": …}.
         if document.get(name):
-            return WireError(message=_word(document[name]), type=_word(document.get("type")), code=_word(document.get("code")))
+            words = {word: _word(document.get(word)) for word in ("type", "code")}
+            return WireError(message=_word(document[name]), **words)
     return None
 
 

@@ -56,7 +56,7 @@ def read_usage(raw: bytes | msgspec.Raw) -> Usage | None:
     )
     if not (0 <= usage.cached + usage.cache_write <= usage.input <= _ABSURD):
         return None
-    if not (0 <= usage.reasoning and 0 <= usage.output <= _ABSURD):
+    if usage.reasoning < 0 or not 0 <= usage.output <= _ABSURD:
         return None
     if usage.cached < 0 or usage.cache_write < 0:
         return None

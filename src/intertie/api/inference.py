@@ -1,0 +1,181 @@
+"""The inference door: `/v1/*` as a raw ASGI callable, without a framework between the socket and the pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+from urllib.parse import unquote
+
+import msgspec
+from intertie.core.routing.resolve import visible
+
+from intertie.core.errors import GatewayError, NotFound, UnknownModel, WrongMethod
+from intertie.core.terms import Caller, Operation, Snapshot
+from intertie.core.wire.openai_errors import error_object
+from intertie.dataplane.authenticate import authenticate
+from intertie.dataplane.exchange import Exchange
+from intertie.dataplane.parts import Dataplane
+from intertie.dataplane.pipeline import BrokenReply, serve
+from intertie.dataplane.reply import Headers, error_headers
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+OPERATIONS: Final = {
+    "/v1/chat/completions": Operation.CHAT,
+    "/v1/completions": Operation.COMPLETION,
+    "/v1/embeddings": Operation.EMBEDDING,
+}
+_MODELS: Final = "/v1/models"
+
+
+class AsgiReply:
+    """One HTTP answer over ASGI's `send`."""
+
+    __slots__ = ("_send", "started")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Send the head."""
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, body: bytes) -> None:
+        """Send part of the body; waits while the client is slow."""
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def finish(self, body: bytes = b"") -> None:
+        """Send the last part of the body."""
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+class Inference:
+    """Turns HTTP requests into exchanges, and knows which are under way."""
+
+    def __init__(self, dataplane: Dataplane) -> None:
+        self._d = dataplane
+        self._numbers = itertools.count(1)
+        # Unique across restarts, so that the books never see the same request id twice.
+        self._boot = f"{int(time.time()):08x}{os.urandom(4).hex()}"
+        self._live: dict[Exchange, asyncio.Task[Any]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Inference {len(self._live)} requests under way>"
+
+    @property
+    def under_way(self) -> int:
+        """Requests being answered now."""
+        return len(self._live)
+
+    def stop(self, reason: GatewayError) -> None:
+        """End every request under way, telling its client `reason`."""
+        for x, task in self._live.items():
+            x.stopped = reason
+            task.cancel()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request under `/v1`."""
+        path: str = scope["path"]
+        operation = OPERATIONS.get(path)
+        request_id = f"req_{self._boot}{next(self._numbers):08x}"
+        if operation is not None and scope["method"] == "POST":
+            await self._infer(scope, receive, send, Exchange(request_id, operation, *_headers(scope)))
+        else:
+            await self._browse(scope, send, request_id)
+
+    async def _infer(self, scope: Scope, receive: Receive, send: Send, x: Exchange) -> None:
+        x.started = self._d.monotonic()
+        x.started_at = self._d.wall()
+        x.body = await _body(receive)
+        task = asyncio.current_task()
+        assert task is not None
+
+        def gone() -> None:
+            x.gone = True
+            task.cancel()
+
+        connection = scope["extensions"]["intertie"]
+        connection.on_disconnect(gone)
+        self._live[x] = task
+        try:
+            await serve(x, AsgiReply(send), self._d)
+        except BrokenReply:
+            connection.abort()
+        finally:
+            del self._live[x]
+
+    async def _browse(self, scope: Scope, send: Send, request_id: str) -> None:
+        """`GET /v1/models[/id]`, and errors for everything else."""
+        x = Exchange(request_id, Operation.CHAT, *_headers(scope))
+        reply = AsgiReply(send)
+        try:
+            body = self._models(scope, x)
+            headers: Headers = [
+                (b"content-type", b"application/json"),
+                (b"cache-control", b"no-store"),
+                (b"x-request-id", request_id.encode()),
+                (b"content-length", b"%d" % len(body)),
+            ]
+            await reply.start(200, headers)
+        except GatewayError as error:
+            body = error_object(error, request_id)
+            await reply.start(error.status, error_headers(x, error, len(body)))
+        await reply.finish(b"" if scope["method"] == "HEAD" else body)
+
+    def _models(self, scope: Scope, x: Exchange) -> bytes:
+        path: str = scope["path"]
+        if path in OPERATIONS:
+            raise WrongMethod(f"{path} takes POST.")
+        if path != _MODELS and not path.startswith(_MODELS + "/"):
+            raise NotFound(f"There is nothing at {path[:100]}. Served here: {', '.join([*OPERATIONS, _MODELS])}.")
+        if scope["method"] not in ("GET", "HEAD"):
+            raise WrongMethod(f"{_MODELS} takes GET.")
+        snapshot = self._d.snapshots.current
+        caller = authenticate(x.headers, snapshot, self._d.hash_key, self._d.wall())
+        wanted = unquote(path[len(_MODELS) + 1 :])
+        names = visible(caller, snapshot)
+        if not wanted:
+            return msgspec.json.encode({"object": "list", "data": [_model(name, caller, snapshot) for name in names]})
+        if wanted not in names:
+            raise UnknownModel(f"There is no model '{wanted[:100]}' for this key; GET /v1/models lists them.")
+        return msgspec.json.encode(_model(wanted, caller, snapshot))
+
+
+def _model(name: str, caller: Caller, snapshot: Snapshot) -> dict[str, object]:
+    """One row of the model list, in OpenAI's shape."""
+    route = snapshot.routes.get((caller.organisation, name))
+    owners = sorted({snapshot.upstreams[t.upstream].provider for t in route.targets}) if route is not None else []
+    return {"id": name, "object": "model", "created": 0, "owned_by": ",".join(owners) or "intertie"}
+
+
+def _headers(scope: Scope) -> tuple[dict[bytes, bytes], bytes]:
+    """Header dictionary and an empty body, as `Exchange` takes them.
+
+    Two different Authorization headers become two different keys, which authentication refuses (T26).
+    """
+    pairs: list[tuple[bytes, bytes]] = scope["headers"]
+    headers = dict(pairs)
+    if len(headers) != len(pairs) and len({value for name, value in pairs if name == b"authorization"}) > 1:
+        headers[b"x-api-key"] = next(value for name, value in pairs if name == b"authorization")
+    return headers, b""
+
+
+async def _body(receive: Receive) -> bytes:
+    """The whole body. The edge hands it over in one piece, already bounded in size and time."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        return body
+    pieces = [body]
+    while message.get("more_body"):
+        message = await receive()
+        pieces.append(message.get("body", b""))
+    return b"".join(pieces)

@@ -1,0 +1,243 @@
+"""From a plan to an answer: which target is asked next, and what one attempt does."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from intertie.core.errors import (
+    GatewayError,
+    Harm,
+    NoTarget,
+    RetryBudgetSpent,
+    StreamBroken,
+    UpstreamBusy,
+    UpstreamDenied,
+    UpstreamError,
+    UpstreamExhausted,
+    UpstreamTimeout,
+)
+from intertie.core.routing.plan import Candidate
+from intertie.core.routing.retry_budget import backoff
+from intertie.core.terms import Credential, Secret, State, Usage
+from intertie.core.wire.openai_usage import estimate_input
+from intertie.dataplane.account import close_attempt, opening
+from intertie.dataplane.exchange import Attempt, Exchange
+from intertie.dataplane.parts import Dataplane
+from intertie.dataplane.relay import StreamBounds, delivered, read_whole, relay_stream
+from intertie.dataplane.reply import Reply
+from intertie.dataplane.transport.contract import WireReply
+from intertie.dataplane.watchdog import Watchdog
+
+_OTHER_CREDENTIAL: Final = frozenset((Harm.PARK, Harm.EXHAUSTED, Harm.COOLDOWN))
+_MAX_ERROR_BODY: Final = 64 * 1024
+
+
+class Chooser:
+    """Decides who is asked next, without asking: other credential, other target, same target again."""
+
+    def __init__(self, x: Exchange, candidates: tuple[Candidate, ...], d: Dataplane) -> None:
+        self._x = x
+        self._d = d
+        self._candidates = candidates
+        self._position = 0
+        self._refused: dict[str, set[str]] = {}
+        self._repeated = False
+        self._waits: list[float] = []
+        self.errors: list[UpstreamError] = []
+
+    def first(self, now: float) -> tuple[Candidate, Credential | None]:
+        """Whom to ask first. Raises `NoTarget` or `UpstreamBusy` if nobody can be asked now."""
+        chosen = self._from_position(now)
+        if chosen is None:
+            raise self._outcome()
+        return chosen
+
+    def after(self, error: UpstreamError, last: tuple[Candidate, Credential | None], now: float) -> _Choice:
+        """Whom to ask after `error`. Raises the error the client is to see if nobody is left."""
+        self.errors.append(error)
+        candidate, credential = last
+        assert self._x.route is not None
+        if not error.elsewhere or self._x.committed or self._x.tries >= self._x.route.max_attempts:
+            raise self._outcome()
+        if error.harm in _OTHER_CREDENTIAL and credential is not None:
+            refused = self._refused.setdefault(candidate.upstream.id, set())
+            refused.add(credential.id)
+            other = self._d.credentials.pick(candidate.upstream, now, refused)
+            if other is not None and self._d.health.admit(_key(candidate), now):
+                return _Choice(candidate, other, same=False)
+        self._position += 1
+        chosen = self._from_position(now)
+        if chosen is not None:
+            return _Choice(*chosen, same=False)
+        if error.again and not self._repeated and self._d.health.admit(_key(candidate), now):
+            self._repeated = True
+            return _Choice(candidate, credential, same=True)
+        raise self._outcome()
+
+    def _from_position(self, now: float) -> tuple[Candidate, Credential | None] | None:
+        while self._position < len(self._candidates):
+            candidate = self._candidates[self._position]
+            upstream = candidate.upstream
+            credential = None
+            if upstream.credentials:
+                credential = self._d.credentials.pick(upstream, now, self._refused.get(upstream.id, ()))
+                if credential is None:
+                    wait = self._d.credentials.earliest(upstream, now)
+                    if wait is not None:
+                        self._waits.append(wait)
+            if (credential is not None or not upstream.credentials) and self._d.health.admit(_key(candidate), now):
+                return candidate, credential
+            self._position += 1
+        return None
+
+    def _outcome(self) -> GatewayError:
+        """What the client is told when nobody is left: a wait if that helps, else the last error that is not ours."""
+        busy = [error.retry_after or 1.0 for error in self.errors if isinstance(error, UpstreamBusy)]
+        if busy and len(busy) == len(self.errors):
+            last = self.errors[-1]
+            last.retry_after = min(busy + self._waits)
+            return last
+        if self.errors:
+            others = [e for e in self.errors if not isinstance(e, UpstreamDenied | UpstreamExhausted)]
+            return others[-1] if others else self.errors[-1]
+        if self._waits:
+            return UpstreamBusy("Every credential of this route's upstreams is resting.", retry_after=min(self._waits))
+        return NoTarget("No target of this route can answer now.", retry_after=5.0)
+
+
+class _Choice:
+    __slots__ = ("same", "who")
+
+    def __init__(self, candidate: Candidate, credential: Credential | None, *, same: bool) -> None:
+        self.who = (candidate, credential)
+        self.same = same
+
+
+async def answer(x: Exchange, candidates: tuple[Candidate, ...], reply: Reply, d: Dataplane) -> bytes:
+    """Ask until one answers; returns the last bytes to send, which wait for the books. Raises what the client sees."""
+    assert x.caller is not None
+    assert x.route is not None
+    group = (x.caller.organisation, x.route.model)
+    chooser = Chooser(x, candidates, d)
+    d.budgets.begin(group, d.monotonic())
+    extra = False
+    try:
+        who = chooser.first(d.monotonic())
+        while True:
+            try:
+                return await _attempt(x, who, reply, d)
+            except UpstreamError as error:
+                d.mark_failure(who, error)
+                now = d.monotonic()
+                choice = chooser.after(error, who, now)
+                if extra:
+                    d.budgets.extra_done(group)
+                    extra = False
+                if not d.budgets.extra(group, now, error.cheap):  # noqa: S610 – not a Django query
+                    d.health.release(_key(choice.who[0]), now)
+                    raise RetryBudgetSpent(
+                        "Too many recent requests had to be retried, so this one is not.",
+                        detail=str(error),
+                        retry_after=5,
+                    ) from None
+                extra = True
+                who = choice.who
+                await _rest(x, backoff(x.tries, d.rng, choice.same), now)
+    finally:
+        if extra:
+            d.budgets.extra_done(group)
+        d.budgets.end(group)
+
+
+async def _rest(x: Exchange, delay: float, now: float) -> None:
+    """Wait before the next attempt: at most a quarter of the time left, and never past ten seconds (S3)."""
+    delay = min(delay, 0.25 * (x.deadline - now), 10.0)
+    if delay > 0:
+        await asyncio.sleep(delay)
+
+
+async def _attempt(x: Exchange, who: tuple[Candidate, Credential | None], reply: Reply, d: Dataplane) -> bytes:
+    """Send once. Returns the last bytes to send to the client; closes the attempt's record however it ends."""
+    x.tries += 1
+    attempt = Attempt(x.tries, *who)
+    x.served = attempt.candidate
+    attempt.started = d.monotonic()
+    attempt.started_at = d.wall()
+    try:
+        d.ledger.open(opening(x, attempt))
+        last = await _send(x, attempt, reply, d)
+    except UpstreamError as error:
+        broken = isinstance(error, StreamBroken)
+        attempt.usage = delivered(attempt.reader) if x.committed else None
+        _close(x, attempt, State.INTERRUPTED if broken else State.FAILED, d, error)
+        raise
+    except BaseException:
+        d.health.release(_key(attempt.candidate), d.monotonic())
+        attempt.usage = _after_cancel(x, attempt, d)
+        ended = State.INTERRUPTED if x.committed else State.FAILED
+        _close(x, attempt, State.CANCELLED if x.gone else ended, d)
+        raise
+    _close(x, attempt, State.OK, d)
+    d.mark_success(who, attempt.ttft)
+    return last
+
+
+async def _send(x: Exchange, attempt: Attempt, reply: Reply, d: Dataplane) -> bytes:
+    assert x.call is not None
+    upstream = attempt.candidate.upstream
+    adapter = d.adapters[upstream.provider]
+    request = adapter.request(x.call, attempt.candidate.target, upstream)
+    secret: Secret | None = attempt.credential.secret if attempt.credential else None
+    try:
+        with Watchdog(attempt.started + upstream.timeouts.first_output, x.deadline) as watch:
+            attempt.sent = True
+            async with d.transports.of(upstream).open(request, secret) as wire:
+                attempt.status = wire.head.status
+                if not 200 <= wire.head.status < 300:
+                    raise adapter.classify(wire.head, await _error_body(wire), d.wall())
+                if not x.call.stream:
+                    body = await read_whole(x, attempt, wire, adapter, reply)
+                    attempt.ttft = attempt.ttft or d.monotonic() - attempt.started
+                    return body
+                attempt.reader = adapter.reader(x.call, wire.head)
+                bounds = StreamBounds(watch, upstream.timeouts.between_output, d.ledger)
+                await relay_stream(x, attempt, wire, reply, bounds)
+                return b""
+    except UpstreamTimeout as error:
+        # The watchdog cannot know whether output had begun; a stall after it is a broken stream, not a timeout.
+        if x.committed:
+            raise StreamBroken("The answer broke off: the upstream stalled midway.", detail=str(error)) from None
+        raise
+
+
+async def _error_body(wire: WireReply) -> bytes:
+    """The first bytes of an error answer; a body that breaks off still has its status."""
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        while size < _MAX_ERROR_BODY and (chunk := await wire.chunk()) is not None:
+            pieces.append(chunk)
+            size += len(chunk)
+    except UpstreamError:
+        return b"".join(pieces)
+    return b"".join(pieces)
+
+
+def _after_cancel(x: Exchange, attempt: Attempt, d: Dataplane) -> Usage | None:
+    """What a cancelled attempt is charged (S10): what was delivered, or the input if the vendor bills it."""
+    assert x.call is not None
+    usage = delivered(attempt.reader)
+    if usage is None and attempt.sent and d.adapters[attempt.candidate.upstream.provider].bills_cancelled:
+        usage = Usage(input=estimate_input(x.call.fields), estimated=True)
+    return usage
+
+
+def _close(x: Exchange, attempt: Attempt, state: State, d: Dataplane, error: GatewayError | None = None) -> None:
+    now = d.monotonic()
+    x.upstream_seconds += now - attempt.started
+    close_attempt(x, attempt, state, now, error)
+
+
+def _key(candidate: Candidate) -> tuple[str, str]:
+    return candidate.upstream.id, candidate.target.model

@@ -1,0 +1,81 @@
+"""The one mutable record of a request. Log line, metrics, ledger entry and response headers are projections of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from intertie.core.errors import GatewayError
+from intertie.core.providers import Reader
+from intertie.core.routing.plan import Candidate
+from intertie.core.terms import AttemptRecord, Call, Caller, Credential, Operation, Route, Snapshot, State, Usage
+
+
+class Exchange:
+    """Each field has one writer, named behind it."""
+
+    __slots__ = (
+        "attempts", "body", "call", "caller", "committed", "cost", "deadline", "error", "gone", "headers", "id",
+        "operation", "route", "served", "settled", "snapshot", "started", "started_at", "state", "status", "stopped",
+        "tries", "ttft", "upstream_seconds",
+    )  # fmt: skip
+
+    def __init__(self, request_id: str, operation: Operation, headers: Mapping[bytes, bytes], body: bytes) -> None:
+        self.id = request_id
+        self.operation = operation
+        self.headers = headers
+        """Request headers, lower-case names."""
+        self.body = body
+        self.started = 0.0
+        """Monotonic; set by the door."""
+        self.started_at = 0.0
+        """Wall clock; set by the door."""
+        self.deadline = 0.0
+        """Monotonic; set at admission."""
+        self.snapshot: Snapshot = Snapshot()
+        self.caller: Caller | None = None
+        self.call: Call | None = None
+        self.route: Route | None = None
+        self.served: Candidate | None = None
+        """The candidate of the latest attempt; written by `attempt`."""
+        self.tries = 0
+        """Attempts begun; written by `attempt`."""
+        self.attempts: list[AttemptRecord] = []
+        self.cost: int | None = 0
+        """Micro-units over all attempts; `None` is unknown."""
+        self.upstream_seconds = 0.0
+        """Time spent waiting for upstreams; written by `attempt`."""
+        self.committed = False
+        """Model output has been written to the client: no going elsewhere; written by `relay`."""
+        self.ttft: float | None = None
+        """Seconds from the start to the first output written; written by `relay`."""
+        self.state = State.FAILED
+        self.status = 0
+        self.error: GatewayError | None = None
+        self.settled = False
+        self.gone = False
+        """The client hung up; written by the door."""
+        self.stopped: GatewayError | None = None
+        """Why the gateway itself ends the request; written by the door."""
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.id} {self.operation} {self.state} attempts={len(self.attempts)}>"
+
+
+class Attempt:
+    """One send while it runs; becomes an `AttemptRecord`."""
+
+    __slots__ = ("candidate", "credential", "n", "reader", "sent", "started", "started_at", "status", "ttft", "usage")
+
+    def __init__(self, n: int, candidate: Candidate, credential: Credential | None) -> None:
+        self.n = n
+        self.candidate = candidate
+        self.credential = credential
+        self.started = 0.0
+        self.started_at = 0.0
+        self.status = 0
+        """Status of the upstream's answer; 0 if there was none."""
+        self.sent = False
+        """The transport was asked to send: the upstream may have executed it."""
+        self.ttft: float | None = None
+        self.reader: Reader | None = None
+        self.usage: Usage | None = None

@@ -1,0 +1,76 @@
+"""What the steps of the pipeline share: the configuration in force, the books, the transports, and what was learned."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+
+from intertie.core.errors import Harm, UpstreamError
+from intertie.core.providers import Adapter
+from intertie.core.routing.credentials import CredentialBook
+from intertie.core.routing.health import HealthBook
+from intertie.core.routing.plan import Candidate
+from intertie.core.routing.retry_budget import RetryBudgets
+from intertie.core.terms import Credential, Operation
+from intertie.dataplane.authenticate import HashKey
+from intertie.dataplane.observe import Counters, RequestLog
+from intertie.dataplane.ports import Ledger, SnapshotSource
+from intertie.dataplane.shedding import Shedder
+from intertie.dataplane.transport.contract import Transports
+
+_CREDENTIAL_HARM = frozenset((Harm.PARK, Harm.EXHAUSTED, Harm.COOLDOWN))
+
+
+class Dataplane:
+    """Everything a request needs, wired once by `app`."""
+
+    def __init__(
+        self,
+        *,
+        snapshots: SnapshotSource,
+        ledger: Ledger,
+        transports: Transports,
+        adapters: Mapping[str, Adapter],
+        hash_key: HashKey,
+        shedder: Shedder,
+        log: RequestLog,
+    ) -> None:
+        self.snapshots = snapshots
+        self.ledger = ledger
+        self.transports = transports
+        self.adapters = adapters
+        self.hash_key = hash_key
+        self.shedder = shedder
+        self.log = log
+        self.counters = Counters()
+        self.rng = random.Random()
+        self.health = HealthBook(self.rng)
+        self.credentials = CredentialBook()
+        self.budgets = RetryBudgets()
+        self.monotonic: Callable[[], float] = time.monotonic
+        self.wall: Callable[[], float] = time.time
+
+    def speaks(self, provider: str, operation: Operation) -> bool:
+        """True if this adapter can do this operation."""
+        adapter = self.adapters.get(provider)
+        return adapter is not None and operation in adapter.operations
+
+    def mark_success(self, who: tuple[Candidate, Credential | None], first_output: float | None) -> None:
+        """Tell health and credentials that an attempt succeeded; `first_output` in seconds."""
+        candidate, credential = who
+        now = self.monotonic()
+        self.health.success((candidate.upstream.id, candidate.target.model), now, first_output)
+        if credential is not None:
+            self.credentials.success(candidate.upstream, credential, now)
+        self.counters.attempt(candidate.upstream.name, "ok")
+
+    def mark_failure(self, who: tuple[Candidate, Credential | None], error: UpstreamError) -> None:
+        """Tell health and credentials what went wrong."""
+        candidate, credential = who
+        now = self.monotonic()
+        self.health.failure((candidate.upstream.id, candidate.target.model), error, now)
+        if credential is not None and error.harm in _CREDENTIAL_HARM:
+            self.credentials.failure(candidate.upstream, credential, error, now)
+        self.counters.attempt(candidate.upstream.name, error.code)
+        self.log.attempt_failed(candidate.upstream.name, candidate.target.model, error)

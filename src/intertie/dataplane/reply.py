@@ -1,0 +1,128 @@
+"""The client's side of an exchange: where answers are written, and the headers they carry."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from intertie.core.errors import GatewayError
+from intertie.core.wire.sse import KEEP_ALIVE
+from intertie.dataplane.exchange import Exchange
+
+Headers = list[tuple[bytes, bytes]]
+
+KEEP_ALIVE_SECONDS: Final = 10.0
+"""A client waits this long in silence before it gets a head and a comment (S1, soft commit)."""
+
+_JSON: Final = (b"content-type", b"application/json")
+_EVENTS: Final = (b"content-type", b"text/event-stream; charset=utf-8")
+_STREAMED: Final = (_EVENTS, (b"cache-control", b"no-cache, no-store"), (b"x-accel-buffering", b"no"))
+_WHOLE: Final = (_JSON, (b"cache-control", b"no-store"))
+
+
+class Reply(Protocol):
+    """One HTTP answer to a client. Each method waits while the client is slow, so memory stays bounded."""
+
+    started: bool
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Send the head."""
+        ...
+
+    async def write(self, body: bytes) -> None:
+        """Send part of the body."""
+        ...
+
+    async def finish(self, body: bytes = b"") -> None:
+        """Send the last part of the body."""
+        ...
+
+
+def stream_headers(x: Exchange) -> Headers:
+    """Headers of a streamed answer, as far as they are known when it begins."""
+    return [*_STREAMED, *_about(x)]
+
+
+def whole_headers(x: Exchange, length: int | None, now: float) -> Headers:
+    """Headers of a whole answer of `length` bytes (`None`: unknown, sent in chunks). `now` is monotonic."""
+    headers: Headers = [*_WHOLE, *_about(x)]
+    if length is not None:
+        headers.append((b"content-length", b"%d" % length))
+        if x.cost is not None and x.attempts:
+            headers.append((b"x-intertie-cost", b"%d.%06d" % divmod(x.cost, 1_000_000)))
+    spent = now - x.started
+    headers.append((b"openai-processing-ms", b"%d" % (spent * 1000)))
+    headers.append((b"x-intertie-overhead-ms", b"%.2f" % (max(0.0, spent - x.upstream_seconds) * 1000)))
+    return headers
+
+
+def error_headers(x: Exchange, error: GatewayError, length: int) -> Headers:
+    """Headers of an error answer; every 429 and 503 says when to come back."""
+    headers: Headers = [*_WHOLE, *_about(x), (b"content-length", b"%d" % length)]
+    if error.client_may_retry is not None:
+        headers.append((b"x-should-retry", b"true" if error.client_may_retry else b"false"))
+    if error.status in (429, 503) or error.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after or 1.0))))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers
+
+
+def _about(x: Exchange) -> Headers:
+    about = [(b"x-request-id", x.id.encode())]
+    if x.route is not None:
+        about.append((b"x-intertie-route", _value(x.route.model)))
+    served = x.served
+    if served is not None:
+        about.append((b"x-intertie-target", _value(f"{served.upstream.name}/{served.target.model}")))
+        about.append((b"x-intertie-model", _value(served.target.model)))
+        about.append((b"x-intertie-cache", b"bypass"))
+    about.append((b"x-intertie-attempts", b"%d" % x.tries))
+    return about
+
+
+def _value(text: str) -> bytes:
+    """A header value that cannot split the head, whatever the name of a model is (T09)."""
+    return text.encode("ascii", "replace").translate(None, b"\r\n\0")
+
+
+class KeepAlive:
+    """Sends a comment whenever a streaming client has heard nothing for ten seconds.
+
+    The first one also sends the head (soft commit): later failures are then reported in-band, but another target may
+    still answer, since no model output has gone out.
+    """
+
+    def __init__(self, reply: Reply, headers: Callable[[], Headers]) -> None:
+        self._reply = reply
+        self._headers = headers
+        self._loop = asyncio.get_running_loop()
+        self._last = self._loop.time()
+        self._timer = self._loop.call_later(KEEP_ALIVE_SECONDS, self._fire)
+        self._task: asyncio.Task[None] | None = None
+
+    def heard(self, now: float) -> None:
+        """The client was just sent something."""
+        self._last = now
+
+    def stop(self) -> None:
+        """No more comments."""
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _fire(self) -> None:
+        due = self._last + KEEP_ALIVE_SECONDS
+        now = self._loop.time()
+        if now >= due:
+            if self._task is None or self._task.done():
+                self._task = self._loop.create_task(self._comment())
+            due = now + KEEP_ALIVE_SECONDS
+        self._timer = self._loop.call_at(due, self._fire)
+
+    async def _comment(self) -> None:
+        if not self._reply.started:
+            await self._reply.start(200, self._headers())
+        await self._reply.write(KEEP_ALIVE)

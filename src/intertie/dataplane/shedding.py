@@ -1,0 +1,72 @@
+"""Load shedding, first version: refuse new work while the event loop lags or memory runs out (S9)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from intertie.core.errors import GatewayError, Overloaded, ShuttingDown
+
+TICK: Final = 0.1
+"""Seconds between two looks at the loop's lag."""
+
+LAG_WINDOW: Final = 50
+"""Ticks remembered: five seconds."""
+
+LAG_LIMIT: Final = 0.2
+"""Seconds of lag (p99 of the window) at which ordinary requests are refused."""
+
+MEMORY_LIMIT: Final = 0.85
+"""Share of the memory limit at which ordinary requests are refused."""
+
+
+class Shedder:
+    """Watches lag and memory; `admit` is a comparison of plain attributes."""
+
+    def __init__(self, memory_used: Callable[[], int], memory_limit: int) -> None:
+        self._memory_used = memory_used
+        self._memory_limit = memory_limit
+        self._lags: deque[float] = deque(maxlen=LAG_WINDOW)
+        self.lag = 0.0
+        """Worst but one of the window, seconds: p99 of five seconds without letting a single hiccup decide."""
+        self.memory_share = 0.0
+        self._reason: str | None = None
+        self.draining = False
+
+    def admit(self) -> None:
+        """Pass, or raise `Overloaded` or `ShuttingDown`."""
+        if self.draining:
+            raise ShuttingDown("The gateway is shutting down.", retry_after=2)
+        if self._reason is not None:
+            raise Overloaded(
+                "The gateway is overloaded; try again shortly.", detail=self._reason, retry_after=random.uniform(1, 2.5)
+            )
+
+    async def watch(self) -> None:
+        """Measure until cancelled."""
+        time = asyncio.get_running_loop().time
+        ticks = 0
+        while True:
+            before = time()
+            await asyncio.sleep(TICK)
+            self._lags.append(max(0.0, time() - before - TICK))
+            self.lag = sorted(self._lags)[-2] if len(self._lags) > 1 else 0.0
+            ticks += 1
+            if ticks % 10 == 0:
+                self.memory_share = self._memory_used() / self._memory_limit if self._memory_limit else 0.0
+            self._reason = self._judge()
+
+    def _judge(self) -> str | None:
+        if self.lag > LAG_LIMIT:
+            return f"event loop lags {self.lag * 1000:.0f} ms"
+        if self.memory_share > MEMORY_LIMIT:
+            return f"memory at {self.memory_share:.0%} of the limit"
+        return None
+
+
+def unfinished(error: GatewayError | None) -> GatewayError:
+    """What a request that the gateway ends itself is told."""
+    return error or ShuttingDown("The gateway is shutting down.", retry_after=2)

@@ -1,0 +1,1 @@
+"""The only network I/O on the request path."""

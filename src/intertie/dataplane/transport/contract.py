@@ -1,0 +1,46 @@
+"""What a transport is: it moves the bytes of one request and one answer, and renames every foreign error."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from intertie.core.terms import Secret, Upstream
+from intertie.core.wire.http import Head, WireRequest
+
+
+class WireReply(Protocol):
+    """An answer whose head has come and whose body has not been read."""
+
+    head: Head
+
+    async def chunk(self) -> bytes | None:
+        """The next bytes as they come, `None` at the proper end. Raises `UpstreamReset` or `UpstreamInvalid`."""
+        ...
+
+    async def whole(self) -> bytes:
+        """The whole body, for answers whose length was announced and is small. Raises as `chunk` does."""
+        ...
+
+
+class Transport(Protocol):
+    """Sends requests to one upstream."""
+
+    def open(self, request: WireRequest, secret: Secret | None) -> AbstractAsyncContextManager[WireReply]:
+        """Send and wait for the head. Leaving the context early closes the connection, which cancels the work.
+
+        Raises `UpstreamUnreachable` (nothing was executed), `UpstreamDropped` or `UpstreamReset`.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Drop pooled connections."""
+        ...
+
+
+class Transports(Protocol):
+    """Finds the transport of an upstream."""
+
+    def of(self, upstream: Upstream) -> Transport:
+        """The transport to use; cheap, called once per attempt."""
+        ...
