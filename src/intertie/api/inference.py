@@ -11,9 +11,9 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 import msgspec
-from intertie.core.routing.resolve import visible
 
 from intertie.core.errors import GatewayError, NotFound, UnknownModel, WrongMethod
+from intertie.core.routing.resolve import visible
 from intertie.core.terms import Caller, Operation, Snapshot
 from intertie.core.wire.openai_errors import error_object
 from intertie.dataplane.authenticate import authenticate

@@ -134,7 +134,7 @@ async def answer(x: Exchange, candidates: tuple[Candidate, ...], reply: Reply, d
                 if extra:
                     d.budgets.extra_done(group)
                     extra = False
-                if not d.budgets.extra(group, now, error.cheap):  # noqa: S610 – not a Django query
+                if not d.budgets.extra(group, now, error.cheap):  # noqa: S610 (not a Django query)
                     d.health.release(_key(choice.who[0]), now)
                     raise RetryBudgetSpent(
                         "Too many recent requests had to be retried, so this one is not.",

@@ -37,7 +37,7 @@ async def serve(x: Exchange, reply: Reply, d: Dataplane) -> None:
         await _refuse(x, error, reply, d)
     except asyncio.CancelledError:
         await _cancelled(x, reply, d)
-    except Exception as error:  # noqa: BLE001 – the border where anything unforeseen becomes a 500 with a request id
+    except Exception as error:  # noqa: BLE001 (the border where anything unforeseen becomes a 500 with a request id)
         d.log.event("bug", request_id=x.id, error=f"{type(error).__name__}: {error}"[:500], where=_where(error))
         await _refuse(x, Bug("The gateway failed on this request; its log has the request id."), reply, d)
     finally:

@@ -1,4 +1,4 @@
-"""What the data plane needs from outside. `store` satisfies it structurally and `app` wires it: no import either way."""
+"""What the data plane needs from outside. `store` satisfies it structurally, `app` wires it: no import either way."""
 
 from __future__ import annotations
 

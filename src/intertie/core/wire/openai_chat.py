@@ -183,6 +183,9 @@ class ChatReader:
         """Parse one event. Returns it (repaired where needed), or `None` if the client is not to see it."""
         try:
             document = _DOCUMENT.decode(piece)
+            # The decoder skips over what it keeps raw, so text is checked here (F27).
+            if not _is_utf8(piece):
+                raise msgspec.DecodeError("not UTF-8")
         except _MALFORMED as mistake:
             self.error = UpstreamInvalid("The upstream's stream is not valid.", detail=f"event: {mistake}")
             return None

@@ -1,0 +1,53 @@
+"""Usage read and estimated: F34."""
+
+from __future__ import annotations
+
+import pytest
+
+from intertie.core.terms import Usage
+from intertie.core.wire.envelope import members
+from intertie.core.wire.openai_usage import estimate_input, estimate_output, read_usage
+
+
+def test_every_token_class_is_read() -> None:
+    raw = (
+        b'{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":4},'
+        b'"completion_tokens_details":{"reasoning_tokens":2}}'
+    )
+    assert read_usage(raw) == Usage(input=10, output=5, cached=4, reasoning=2)
+
+
+def test_deepseeks_spelling_of_cached_tokens_is_read() -> None:
+    assert read_usage(b'{"prompt_tokens":10,"completion_tokens":1,"prompt_cache_hit_tokens":8}') == Usage(10, 1, 8)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"null",
+        b"[]",
+        b'{"prompt_tokens":-1,"completion_tokens":1}',
+        b'{"prompt_tokens":1,"completion_tokens":-1}',
+        b'{"prompt_tokens":1000000000000000000,"completion_tokens":1}',
+        b'{"prompt_tokens":"many"}',
+        b'{"prompt_tokens":1,"prompt_tokens_details":{"cached_tokens":2}}',
+        b'{"prompt_tokens":2,"prompt_tokens_details":{"cached_tokens":-2}}',
+        b'{"prompt_tokens":NaN}',
+    ],
+)
+def test_f34_absurd_usage_is_no_usage(raw: bytes) -> None:
+    assert read_usage(raw) is None
+
+
+def test_a_picture_counts_as_a_picture_not_as_text() -> None:
+    fields = members(
+        b'{"messages":[{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,'
+        + b"A" * 100_000
+        + b'"}},{"type":"text","text":"what is this?"}]}]}'
+    )
+    assert 800 <= estimate_input(fields) < 900
+
+
+def test_estimates_follow_size_and_never_fall_below_the_pieces_sent() -> None:
+    assert estimate_output(400, 3) == 100
+    assert estimate_output(4, 30) == 30
