@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -33,10 +34,12 @@ class KeyRow(msgspec.Struct, frozen=True):
 _SHOWN = [api_keys.c[field.name] for field in msgspec.structs.fields(KeyRow)]
 
 
-def _row(found: sa.Row[tuple[object, ...]]) -> KeyRow:
-    values = dict(found._mapping)
-    values["models"] = None if values["models"] is None else tuple(values["models"])
-    return KeyRow(**values)
+def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[KeyRow]:
+    found = []
+    for row in connection.execute(query).mappings():
+        models = row["models"]
+        found.append(KeyRow(**{**row, "models": None if models is None else tuple(models)}))
+    return found
 
 
 def listed(connection: sa.Connection, organisation: str, project: str | None, *, revoked: bool) -> list[KeyRow]:
@@ -46,14 +49,13 @@ def listed(connection: sa.Connection, organisation: str, project: str | None, *,
         query = query.where(api_keys.c.project == project)
     if not revoked:
         query = query.where(api_keys.c.revoked_at.is_(None))
-    return [_row(row) for row in connection.execute(query.order_by(api_keys.c.project, api_keys.c.name, api_keys.c.id))]
+    return _rows(connection, query.order_by(api_keys.c.project, api_keys.c.name, api_keys.c.id))
 
 
 def by_id(connection: sa.Connection, organisation: str, key_id: str) -> KeyRow | None:
     """The key of that id, revoked or not."""
     query = sa.select(*_SHOWN).where(api_keys.c.organisation == organisation, api_keys.c.id == key_id)
-    row = connection.execute(query).first()
-    return _row(row) if row else None
+    return next(iter(_rows(connection, query)), None)
 
 
 def by_hash(connection: sa.Connection, organisation: str, digest: bytes) -> KeyRow | None:
@@ -63,8 +65,7 @@ def by_hash(connection: sa.Connection, organisation: str, digest: bytes) -> KeyR
         .where(api_keys.c.organisation == organisation, api_keys.c.hash == digest)
         .order_by(api_keys.c.revoked_at.is_(None).desc(), api_keys.c.revoked_at.desc())
     )
-    row = connection.execute(query).first()
-    return _row(row) if row else None
+    return next(iter(_rows(connection, query)), None)
 
 
 def insert(connection: sa.Connection, row: KeyRow, digest: bytes) -> bool:
@@ -91,7 +92,7 @@ def update(connection: sa.Connection, row: KeyRow, digest: bytes | None = None) 
 
 
 def callers(connection: sa.Connection) -> Iterator[tuple[bytes, Caller]]:
-    """Every live key of every organisation, as the data plane needs it: (hash, caller). Expiry is checked per request."""
+    """Every live key of every organisation, as the data plane needs it: (hash, caller). Expiry is for the request."""
     names = ("hash", "organisation", "project", "id", "name", "models", "trust", "expires_at")
     query = sa.select(*(api_keys.c[name] for name in names)).where(api_keys.c.revoked_at.is_(None))
     trusts = {trust.value: trust for trust in Trust}

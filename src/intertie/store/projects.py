@@ -29,14 +29,14 @@ def add_organisation(connection: sa.Connection, organisation: str, name: str, no
 def find(connection: sa.Connection, organisation: str, name: str) -> ProjectRow | None:
     """The project of that name, removed or not."""
     query = sa.select(projects).where(projects.c.organisation == organisation, projects.c.name == name)
-    row = connection.execute(query).first()
-    return ProjectRow(**row._mapping) if row else None
+    row = connection.execute(query).mappings().first()
+    return ProjectRow(**row) if row else None
 
 
 def live(connection: sa.Connection, organisation: str) -> list[ProjectRow]:
     """The organisation's projects by name, without removed ones."""
     query = sa.select(projects).where(projects.c.organisation == organisation, projects.c.removed_at.is_(None))
-    return [ProjectRow(**row._mapping) for row in connection.execute(query.order_by(projects.c.name))]
+    return [ProjectRow(**row) for row in connection.execute(query.order_by(projects.c.name)).mappings()]
 
 
 def insert(connection: sa.Connection, row: ProjectRow) -> None:

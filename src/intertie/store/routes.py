@@ -42,8 +42,8 @@ def listed(connection: sa.Connection, organisation: str | None = None) -> list[R
     for row in connection.execute(chosen_targets.order_by(targets.c.position)):
         found[row.organisation, row.route].append(TargetRow(row.upstream, row.model, row.weight, row.tier))
     return [
-        RouteRow(**row._mapping, targets=tuple(found[row.organisation, row.model]))
-        for row in connection.execute(chosen.order_by(routes.c.model))
+        RouteRow(**row, targets=tuple(found[row["organisation"], row["model"]]))
+        for row in connection.execute(chosen.order_by(routes.c.model)).mappings()
     ]
 
 

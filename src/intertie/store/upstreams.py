@@ -61,11 +61,11 @@ def listed(connection: sa.Connection, organisation: str | None = None) -> list[U
         )
     return [
         UpstreamRow(
-            **row._mapping,
-            credentials=tuple(sealed[row.organisation, row.id]),
-            models=tuple(models[row.organisation, row.id]),
+            **row,
+            credentials=tuple(sealed[row["organisation"], row["id"]]),
+            models=tuple(models[row["organisation"], row["id"]]),
         )
-        for row in connection.execute(_of(upstreams, organisation).order_by(upstreams.c.name))
+        for row in connection.execute(_of(upstreams, organisation).order_by(upstreams.c.name)).mappings()
     ]
 
 
