@@ -195,6 +195,14 @@ class NoTarget(Overloaded):
     code = "no_healthy_target"
 
 
+class NoEligibleTarget(NoTarget):
+    """Every target of the route is disabled, outside the caller's trust ceiling or unable to do the operation: retrying
+    does not mend that."""
+
+    code = "no_eligible_target"
+    client_may_retry = False
+
+
 class RetryBudgetSpent(NoTarget):
     """Too many recent attempts were extra ones; answering at once protects the upstreams."""
 
