@@ -6,6 +6,7 @@ faults happen once output has gone out. Answers that are right but unusual are i
 
 from __future__ import annotations
 
+import gzip
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ _SOME = (*chunked(_FRAMES[:4]), Wait(0.1))
 """A committed stream: the role and three pieces of text, left time to arrive."""
 _HALF = Send(whole(_GOOD)[0].body[: -len(_GOOD) // 2])  # type: ignore[union-attr] # `whole` is one Send
 """A good answer that breaks off in the middle of its body."""
+_GZIP = [("content-encoding", "gzip")]
 _HUGE = event(delta({"content": "x" * (2 * MIB)}))
 
 
@@ -106,6 +108,9 @@ def _bodies(elsewhere: str) -> list[Fault]:
             "empty",
             finished([_ROLE, event(delta({}, finish="stop"))]),
             whole(packed(chat({"content": ""}, usage=None))),
+        ),
+        Fault(
+            "compressed", whole(gzip.compress(_BODY), kind=EVENTS, more=_GZIP), whole(gzip.compress(_GOOD), more=_GZIP)
         ),
         _both("redirect", whole(b"", 307, more=[("location", elsewhere)])),
         Fault("huge_line_first", finished([_HUGE]), None),

@@ -78,6 +78,18 @@ class Recorded:
 Reply = Callable[[Recorded], Script]
 
 
+@dataclass
+class Named:
+    """A `Reply` that keeps one script or reply per upstream name. May be filled after the server has started."""
+
+    replies: dict[str, Script | Reply] = field(default_factory=dict)
+
+    def __call__(self, request: Recorded) -> Script:
+        """What the upstream called by this request answers."""
+        reply = self.replies[request.name]
+        return reply if isinstance(reply, tuple) else reply(request)
+
+
 class _Conversation(asyncio.Protocol):
     """One connection: parses requests, plays their scripts one after the other."""
 

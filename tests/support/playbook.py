@@ -1,0 +1,231 @@
+"""A data plane whose upstreams are scripts and whose client is a list: whole requests without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from intertie.core.providers import load
+from intertie.core.terms import (
+    Caller,
+    Credential,
+    Opening,
+    Operation,
+    Price,
+    Progress,
+    Route,
+    Secret,
+    Settlement,
+    Snapshot,
+    Target,
+    Timeouts,
+    Upstream,
+)
+from intertie.core.wire.http import Head, WireRequest
+from intertie.dataplane.exchange import Exchange
+from intertie.dataplane.observe import RequestLog
+from intertie.dataplane.parts import Dataplane
+from intertie.dataplane.pipeline import serve
+from intertie.dataplane.reply import Headers
+from intertie.dataplane.shedding import Shedder
+
+KEY = "sk-it-test"
+STALL = "stall"
+
+Step = bytes | Exception | str
+
+
+class Script:
+    """What one upstream answers to one request: a head, then steps; or an exception instead of a head."""
+
+    def __init__(self, *steps: Step, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        self.steps = steps
+        self.head = Head(status, headers or {})
+
+
+class ScriptedTransport:
+    """Answers each request with the next script, and remembers what was asked."""
+
+    def __init__(self, scripts: Sequence[Script | Exception]) -> None:
+        self.scripts = list(scripts)
+        self.requests: list[tuple[WireRequest, str]] = []
+        self.open_now = 0
+
+    @asynccontextmanager
+    async def open(self, request: WireRequest, secret: Secret | None) -> Any:
+        self.requests.append((request, secret.reveal() if secret else ""))
+        script = self.scripts.pop(0)
+        if isinstance(script, Exception):
+            raise script
+        self.open_now += 1
+        try:
+            yield _ScriptedReply(script)
+        finally:
+            self.open_now -= 1
+
+    async def close(self) -> None:
+        """Nothing is pooled."""
+
+
+class _ScriptedReply:
+    def __init__(self, script: Script) -> None:
+        self.head = script.head
+        self._steps = list(script.steps)
+
+    async def chunk(self) -> bytes | None:
+        if not self._steps:
+            return None
+        step = self._steps.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        if step == STALL:
+            await asyncio.Event().wait()
+        assert isinstance(step, bytes)
+        return step
+
+    async def whole(self) -> bytes:
+        pieces = []
+        while (piece := await self.chunk()) is not None:
+            pieces.append(piece)
+        return b"".join(pieces)
+
+
+class RecordedLedger:
+    """Keeps the records, in order."""
+
+    def __init__(self) -> None:
+        self.openings: list[Opening] = []
+        self.progressed: list[Progress] = []
+        self.settlements: list[Settlement] = []
+
+    def open(self, record: Opening) -> None:
+        self.openings.append(record)
+
+    def progress(self, record: Progress) -> None:
+        self.progressed.append(record)
+
+    def settle(self, record: Settlement) -> None:
+        self.settlements.append(record)
+
+    async def durable(self) -> None:
+        """A list is durable enough."""
+
+
+class RecordedReply:
+    """The client: remembers what it was sent and how much the books had settled by then."""
+
+    def __init__(self, ledger: RecordedLedger) -> None:
+        self._ledger = ledger
+        self.started = False
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = b""
+        self.finished = False
+        self.settled_at_finish = 0
+        self.heard = asyncio.Event()
+
+    async def start(self, status: int, headers: Headers) -> None:
+        assert not self.started
+        self.started = True
+        self.status = status
+        self.headers = {name.decode(): value.decode() for name, value in headers}
+
+    async def write(self, body: bytes) -> None:
+        self.body += body
+        self.heard.set()
+
+    async def finish(self, body: bytes = b"") -> None:
+        assert not self.finished
+        self.finished = True
+        self.settled_at_finish = len(self._ledger.settlements)
+        self.body += body
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Playbook:
+    """One route over scripted upstreams, in order of tiers."""
+
+    def __init__(
+        self,
+        *upstreams: Sequence[Script | Exception],
+        keys: int = 1,
+        timeouts: Timeouts = Timeouts(),
+        deadline: float = 600.0,
+    ) -> None:
+        self.transports = {f"up{n}": ScriptedTransport(scripts) for n, scripts in enumerate(upstreams)}
+        rows = {
+            name: Upstream(
+                id=name,
+                organisation="org",
+                name=f"name-{name}",
+                provider="openai_compatible",
+                base_url=f"http://{name}.test/v1",
+                credentials=tuple(Credential(f"{name}-k{n}", Secret(f"secret-{name}-{n}")) for n in range(keys)),
+                models={"inner": Price(input=1_000_000, output=2_000_000)},
+                timeouts=timeouts,
+            )
+            for name in self.transports
+        }
+        targets = tuple(Target(upstream=name, model="inner", tier=tier) for tier, name in enumerate(rows))
+        caller = Caller("org", "project", "key_1", "dev")
+        self.ledger = RecordedLedger()
+        self.log = io.StringIO()
+        self.current = Snapshot(
+            revision=1,
+            callers={hash_key(KEY): caller},
+            routes={("org", "m"): Route("org", "m", targets, deadline=deadline)},
+            upstreams=rows,
+        )
+        self.dataplane = Dataplane(
+            snapshots=self,
+            ledger=self.ledger,
+            transports=self,
+            adapters=load(),
+            hash_key=hash_key,
+            shedder=Shedder(lambda: 0, 0),
+            log=RequestLog(self.log),
+        )
+        self.dataplane.sleep = _no_wait
+        self.reply = RecordedReply(self.ledger)
+        self.exchange = Exchange("req_1", Operation.CHAT, {b"authorization": b"Bearer " + KEY.encode()}, b"")
+
+    def of(self, upstream: Upstream) -> ScriptedTransport:
+        return self.transports[upstream.id]
+
+    async def run(self, *, stream: bool = False, **fields: Any) -> RecordedReply:
+        """Serve one request and return what its client got."""
+        body = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "stream": stream, **fields}
+        x = self.exchange
+        x.body = json.dumps(body).encode()
+        x.started = self.dataplane.monotonic()
+        x.started_at = self.dataplane.wall()
+        await serve(x, self.reply, self.dataplane)
+        return self.reply
+
+    @property
+    def settled(self) -> Settlement:
+        """The one settlement."""
+        (settlement,) = self.ledger.settlements
+        return settlement
+
+    @property
+    def asked(self) -> list[str]:
+        """Secrets used, in order of the upstreams."""
+        return [secret for transport in self.transports.values() for _, secret in transport.requests]
+
+
+async def _no_wait(_seconds: float) -> None:
+    """Back-off without the wait."""
+
+
+def hash_key(presented: str) -> bytes:
+    """Stands for the keyed hash."""
+    return hashlib.sha256(presented.encode()).digest()
