@@ -196,8 +196,7 @@ class NoTarget(Overloaded):
 
 
 class NoEligibleTarget(NoTarget):
-    """Every target of the route is disabled, outside the caller's trust ceiling or unable to do the operation: retrying
-    does not mend that."""
+    """Every target of the route is disabled, outside the caller's trust ceiling or unable to do the operation."""
 
     code = "no_eligible_target"
     client_may_retry = False

@@ -56,7 +56,7 @@ async def _answer(x: Exchange, reply: Reply, d: Dataplane) -> bytes:
     x.body = b""
     x.route = resolve(x.call, x.caller, x.snapshot)
     x.deadline = x.started + _deadline(x)
-    candidates = plan(x.call, x.caller, x.route, x.snapshot, d.speaks, d.health, d.monotonic(), d.rng)
+    candidates = plan(x.call, x.caller, x.route, x.snapshot, d, d.monotonic())
     return await answer(x, candidates, reply, d)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 
 from intertie.core.errors import NoEligibleTarget, NoTarget
 from intertie.core.routing.candidate import Candidate, TargetKey
@@ -22,14 +21,22 @@ INELIGIBLE_WAIT: Final = 60.0
 _STRATEGIES: Final = load()
 
 
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """What planning needs besides the call; made once per process."""
+class Conditions(Protocol):
+    """What planning needs besides the call; the data plane has all three."""
 
-    speaks: Callable[[str, Operation], bool]
-    """(provider, operation) -> can its adapter do this?"""
-    health: HealthBook
-    rng: Random
+    @property
+    def health(self) -> HealthBook:
+        """What is known of the targets."""
+        ...
+
+    @property
+    def rng(self) -> Random:
+        """Where chance comes from."""
+        ...
+
+    def speaks(self, provider: str, operation: Operation) -> bool:
+        """Can this provider's adapter do this operation?"""
+        ...
 
 
 def plan(

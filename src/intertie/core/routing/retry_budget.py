@@ -115,8 +115,8 @@ class RetryBudgets:
 def backoff(n: int, rng: Random, same_target: bool) -> float:  # noqa: FBT001 - two kinds of one question
     """Seconds to wait before attempt `n`, counted from 1.
 
-    Up to 0.25 s x 2^n and at most 4 s for the target that just failed, up to 50 ms for another one. Random from zero, so
-    that callers who failed together do not return together.
+    Up to 0.25 s x 2^n and at most 4 s for the target that just failed, up to 50 ms for another one. Random from zero,
+    so that callers who failed together do not return together.
     """
     return rng.uniform(0.0, min(4.0, 0.25 * 2.0 ** min(n, 16)) if same_target else 0.05)
 
