@@ -49,4 +49,4 @@ def books(gateway: Gateway, page: int = 1000) -> Books:
         entries += rows
         if len(rows) < page:
             return Books(entries)
-        after = ["--after", str(rows[-1]["seq"])]
+        after = ["--after", str(rows[-1]["id"])]
