@@ -1,0 +1,102 @@
+"""What relates the entries of a document: names used twice, references to nothing, secrets used twice.
+
+Works on the raw mapping and steps over whatever is malformed, so that these problems are reported together with those
+of single fields.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from intertie.core.providers import load
+
+
+class Problem(NamedTuple):
+    """One thing wrong: where (`upstreams[0].base_url`), what, and what to do."""
+
+    path: str
+    message: str
+    hint: str = ""
+
+
+def problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    """Everything wrong between the entries of a document."""
+    yield from _twice(raw, "upstreams", "", "name")
+    yield from _twice(raw, "routes", "", "model")
+    yield from _twice(raw, "projects", "", "name")
+    for path, project in _items(raw, "projects", ""):
+        yield from _twice(project, "keys", path, "name")
+    for path, upstream in _items(raw, "upstreams", ""):
+        yield from upstream_problems(upstream, f"{path}.")
+    yield from _keys_used_twice(raw)
+    yield from _references(raw)
+
+
+def upstream_problems(upstream: Mapping[str, Any], path: str = "") -> Iterator[Problem]:
+    """Everything wrong between the fields of one upstream; `path` ends in a dot or is empty."""
+    adapter = load().get(provider) if isinstance(provider := upstream.get("provider"), str) else None
+    if adapter is not None and adapter.base_url is None and upstream.get("base_url") is None:
+        yield Problem(f"{path}base_url", "is required", f"{adapter.kind} has no address of its own")
+    yield from _twice(upstream, "models", path.removesuffix("."), "name")
+    seen: dict[str, str] = {}
+    for at, credential in _items(upstream, "credentials", path.removesuffix(".")):
+        source = next((f"{kind} {credential[kind]}" for kind in ("env", "file") if credential.get(kind)), None)
+        if source is not None and (first := seen.setdefault(source, at)) != at:
+            yield Problem(at, f"is the same secret as {first}", "remove one")
+
+
+def nearest(name: object, known: Iterator[str] | list[str] | Mapping[str, Any]) -> str:
+    """A hint naming the closest of the `known` names, or nothing."""
+    found = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f"did you mean {found[0]}?" if found else ""
+
+
+def _references(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    names = [str(upstream.get("name")) for _, upstream in _items(raw, "upstreams", "")]
+    for path, route in _items(raw, "routes", ""):
+        seen: dict[tuple[str, str], str] = {}
+        for at, target in _items(route, "targets", path):
+            upstream, model = target.get("upstream"), target.get("model")
+            if isinstance(upstream, str) and upstream not in names:
+                hint = nearest(upstream, names) or "declare it under `upstreams`"
+                yield Problem(f"{at}.upstream", f"no upstream is named {upstream!r}", hint)
+            if route.get("model") == "*" and model is not None and model != "*":
+                yield Problem(f"{at}.model", "a target of the route * passes the model asked for", "leave `model` out")
+            if route.get("model") != "*" and model == "*":
+                yield Problem(f"{at}.model", "only the route * passes any model", "name the upstream's model")
+            first = seen.setdefault((str(upstream), str(model or route.get("model"))), at)
+            if isinstance(upstream, str) and first != at:
+                yield Problem(at, f"is the same target as {first}", "use `weight` to send it more")
+
+
+def _keys_used_twice(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    seen: dict[str, str] = {}
+    for path, project in _items(raw, "projects", ""):
+        for at, key in _items(project, "keys", path):
+            value = key.get("value")
+            if not isinstance(value, dict):
+                continue
+            source = next((f"{kind} {value[kind]}" for kind in ("env", "file") if value.get(kind)), None)
+            if source is not None and (first := seen.setdefault(source, at)) != at:
+                yield Problem(f"{at}.value", f"is the same secret as {first}.value", "give each key its own")
+
+
+def _twice(parent: Mapping[str, Any], section: str, path: str, field: str) -> Iterator[Problem]:
+    seen: dict[str, str] = {}
+    for at, item in _items(parent, section, path):
+        name = item.get(field)
+        if isinstance(name, str) and (first := seen.setdefault(name, at)) != at:
+            yield Problem(f"{at}.{field}", f"{name!r} is already the {field} of {first}", "names must differ")
+
+
+def _items(parent: Mapping[str, Any], section: str, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Path and content of each well-formed item of a list; a bare string counts as an item with that name."""
+    found = parent.get(section)
+    for index, item in enumerate(found if isinstance(found, list) else []):
+        at = f"{path}.{section}[{index}]" if path else f"{section}[{index}]"
+        if isinstance(item, dict):
+            yield at, item
+        elif isinstance(item, str):
+            yield at, {"name": item}

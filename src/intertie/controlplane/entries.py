@@ -1,0 +1,310 @@
+"""The shapes of configuration: what a file, a command and the admin API may say about each noun.
+
+One definition for every door. Unknown keys are errors; each field is validated by itself, so that one look finds every
+problem. What relates two entries is checked in `consistency`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, ClassVar, Final
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from intertie.controlplane.addresses import base_url
+from intertie.core.providers import load
+from intertie.core.terms import StrategyName, Trust
+
+DEAREST: Final = Decimal(10_000)
+"""Currency units per million tokens above which a price is taken for a mistake."""
+
+_OWN_HEADERS: Final = frozenset(
+    {
+        *(
+            "accept",
+            "accept-encoding",
+            "authorization",
+            "connection",
+            "content-encoding",
+            "content-length",
+            "content-type",
+        ),
+        *(
+            "expect",
+            "host",
+            "keep-alive",
+            "proxy-authorization",
+            "proxy-connection",
+            "te",
+            "trailer",
+            "transfer-encoding",
+        ),
+        "upgrade",
+    }
+)
+_SECRET_HEADER: Final = re.compile(r"auth|cookie|credential|key|password|secret|token", re.IGNORECASE)
+
+
+def wrong(message: str, hint: str = "") -> PydanticCustomError:
+    """A problem with a hint, which pydantic carries to the report."""
+    return PydanticCustomError("intertie", "{message}", {"message": message, "hint": hint})
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}", value):
+        raise wrong("must begin with a letter or digit and have at most 100 letters, digits and . _ @ + -")
+    return value
+
+
+def _model(value: str) -> str:
+    if not value or len(value) > 200 or not value.isprintable() or any(character.isspace() for character in value):
+        raise wrong("must be a model name: 1 to 200 visible characters without spaces")
+    return value
+
+
+def _micros(value: object) -> int:
+    """Currency units per million tokens, as written, to integer micro-units: exactly, or not at all."""
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+            raise InvalidOperation
+        amount = Decimal(str(value))  # the shortest decimal that reads back as the float, which is what was written
+        if not amount.is_finite():
+            raise InvalidOperation
+    except InvalidOperation:
+        raise wrong("must be a number: currency units per million tokens") from None
+    if amount < 0:
+        raise wrong("must not be negative")
+    if amount > DEAREST:
+        raise wrong(f"must be at most {DEAREST:,} per million tokens", "is it per million tokens, in whole units?")
+    micros = amount.scaleb(6)
+    if micros != micros.to_integral_value():
+        raise wrong("must have at most six decimals")
+    return int(micros)
+
+
+def _moment(value: object) -> float:
+    """A date or time as UTC seconds; a date counts from its beginning, a time without zone is UTC."""
+    try:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        if isinstance(value, datetime):
+            return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+        if isinstance(value, date):
+            return datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp()
+        if isinstance(value, int | float) and not isinstance(value, bool) and 1e9 < value < 1e11:
+            return float(value)
+    except ValueError:
+        pass
+    raise wrong("must be a date or time such as 2027-01-31 or 2027-01-31T18:00:00Z")
+
+
+def _strategy(value: object) -> object:
+    if isinstance(value, str) and value in {"cheapest", "fastest", "least_busy"}:
+        raise wrong(f"the strategy {value} comes with a later version", "this version has priority and weighted")
+    return value
+
+
+def _no_star(value: str) -> str:
+    if value == "*":
+        raise wrong("must name a model", "list the models, or leave `models` out to pass any model through")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Model = Annotated[str, AfterValidator(_model)]
+Money = Annotated[int, BeforeValidator(_micros), PlainSerializer(lambda micros: str(Decimal(micros).scaleb(-6)))]
+Moment = Annotated[float, BeforeValidator(_moment)]
+Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+
+
+def _resolved(info: ValidationInfo) -> bool:
+    return bool(info.context and info.context.get("resolved"))
+
+
+class Entry(BaseModel):
+    """Base of all shapes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class SecretEntry(Entry):
+    """Where a secret is found. `value` is filled by `config.resolve` and never accepted from a file."""
+
+    literal: ClassVar[bool] = False
+    """May the value stand in a file?"""
+    env: str | None = None
+    file: str | None = None
+    value: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self, info: ValidationInfo) -> SecretEntry:
+        if self.env is not None and self.file is not None:
+            raise wrong("has both `env` and `file`", "keep one")
+        if self.value is not None and not (self.literal or _resolved(info)):
+            raise wrong(
+                "secrets do not belong in the file", "write {env: NAME} or {file: PATH} and put the secret there"
+            )
+        if not (self.env or self.file or self.value):
+            raise wrong("must say where the secret is", "write {env: NAME} or {file: PATH}")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The place, for people: `env ACME_KEY`, `file /run/secrets/acme`, or `given`. Never the secret."""
+        return f"env {self.env}"[:200] if self.env else f"file {self.file}"[:200] if self.file else "given"
+
+    def reveal(self) -> str:
+        """The secret; empty before `config.resolve`."""
+        return self.value.get_secret_value() if self.value else ""
+
+
+class HeaderEntry(SecretEntry):
+    """A header's value: literal text, or a secret's place."""
+
+    literal: ClassVar[bool] = True
+
+
+def _header(value: object) -> object:
+    return {"value": value} if isinstance(value, str) else value
+
+
+class PriceEntry(Entry):
+    """A model's own price, in currency units per million tokens; held as integer micro-units."""
+
+    input: Money | None = None
+    output: Money | None = None
+    cached_input: Money | None = None
+    cache_write: Money | None = None
+    free: bool = False
+
+    @model_validator(mode="after")
+    def _complete(self) -> PriceEntry:
+        amounts = (self.input, self.output, self.cached_input, self.cache_write)
+        if self.free and any(amount is not None for amount in amounts):
+            raise wrong("is free and has amounts", "keep one")
+        if not self.free and (self.input is None or self.output is None):
+            raise wrong("needs `input` and `output`", "leave `price` out to use the catalogue's")
+        if not self.free and not self.input and not self.output:
+            raise wrong("is zero", "write `price: free` if it costs nothing; leave `price` out if it is unknown")
+        return self
+
+
+class ModelEntry(Entry):
+    """A model that an upstream serves."""
+
+    name: Annotated[Model, AfterValidator(_no_star)]
+    price: Annotated[PriceEntry | None, BeforeValidator(lambda v: {"free": True} if v == "free" else v)] = None
+
+
+class TimeoutsEntry(Entry):
+    """Seconds; see `core.terms.Timeouts`."""
+
+    connect: Seconds = 3.0
+    first_output: Seconds = 60.0
+    between_output: Seconds = 60.0
+
+
+class UpstreamEntry(Entry):
+    """Somewhere to send: a provider account, or a runtime on a machine."""
+
+    name: Name
+    provider: str
+    base_url: str | None = None
+    credentials: list[SecretEntry] = Field(default=[], max_length=100)
+    trust: Trust = Trust.VENDOR
+    models: list[Annotated[ModelEntry, BeforeValidator(lambda v: {"name": v} if isinstance(v, str) else v)]] = []
+    headers: dict[str, Annotated[HeaderEntry, BeforeValidator(_header)]] = {}
+    timeouts: TimeoutsEntry = TimeoutsEntry()
+    enabled: bool = True
+
+    @field_validator("provider")
+    @classmethod
+    def _provider(cls, value: str) -> str:
+        if value not in (known := load()):
+            near = difflib.get_close_matches(value, known, n=1)
+            raise wrong(
+                "no such provider", f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+            )
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            return base_url(value)
+        except ValueError as error:
+            raise wrong(str(error)) from None
+
+    @field_validator("headers")
+    @classmethod
+    def _headers(cls, value: dict[str, HeaderEntry], info: ValidationInfo) -> dict[str, HeaderEntry]:
+        for name, entry in value.items():
+            if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", name):
+                raise wrong(f"{name!r} is not a header name")
+            if name.lower() in _OWN_HEADERS:
+                raise wrong(f"the gateway sets {name} itself", "put secrets under `credentials`")
+            if entry.label == "given" and _SECRET_HEADER.search(name) and not _resolved(info):
+                raise wrong(f"{name} looks like a secret", f"write {name}: {{env: NAME}}")
+        return {name.lower(): entry for name, entry in value.items()}
+
+
+class TargetEntry(Entry):
+    """An upstream's model inside a route. Without `model`, the one the client asked for."""
+
+    upstream: Name
+    model: Model | None = None
+    weight: int = Field(default=1, ge=1, le=1000)
+    tier: int = Field(default=0, ge=0, le=100)
+
+
+class RouteEntry(Entry):
+    """What clients call a model, and who answers."""
+
+    model: Model
+    strategy: Annotated[StrategyName, BeforeValidator(_strategy)] = StrategyName.PRIORITY
+    targets: list[TargetEntry] = Field(min_length=1, max_length=100)
+    deadline: Seconds = 600.0
+    max_attempts: int = Field(default=3, ge=1, le=3)
+
+
+class KeyEntry(Entry):
+    """An API key of a project. Without `value` it is generated and shown once."""
+
+    name: Name
+    value: SecretEntry | None = None
+    models: list[Model] | None = None
+    trust: Trust = Trust.VENDOR
+    expires: Moment | None = None
+
+
+class ProjectEntry(Entry):
+    """A project and its keys."""
+
+    name: Name
+    keys: list[KeyEntry] = []
+
+
+class Document(Entry):
+    """A whole configuration file."""
+
+    settings: dict[str, Any] = {}
+    upstreams: list[UpstreamEntry] = []
+    routes: list[RouteEntry] = []
+    projects: list[ProjectEntry] = []

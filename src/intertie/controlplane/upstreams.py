@@ -1,0 +1,193 @@
+"""Upstreams: written whole, with their credentials sealed and their models."""
+
+from __future__ import annotations
+
+import msgspec
+import sqlalchemy as sa
+
+from intertie.controlplane.control import Conflict, Control, Unknown, make_id
+from intertie.controlplane.entries import ModelEntry, UpstreamEntry
+from intertie.controlplane.outcome import Origin, Outcome
+from intertie.controlplane.vault import Place, Vault
+from intertie.core.errors import BadCall
+from intertie.core.providers import load
+from intertie.core.terms import Price, Secret, Timeouts, Trust
+from intertie.store import revision, upstreams
+from intertie.store.upstreams import CredentialRow, ModelRow, UpstreamRow
+
+
+class CredentialView(msgspec.Struct, frozen=True):
+    """A credential as lists show it; `label` says where the secret came from."""
+
+    id: str
+    label: str
+
+
+class ModelView(msgspec.Struct, frozen=True):
+    """A model and the price the books use: its own or the catalogue's (see `Price.source`); None is unknown."""
+
+    name: str
+    price: Price | None
+
+
+class UpstreamView(msgspec.Struct, frozen=True):
+    """An upstream as lists show it: no secret, and of the headers only the names."""
+
+    id: str
+    name: str
+    provider: str
+    base_url: str
+    trust: Trust
+    enabled: bool
+    origin: str
+    credentials: tuple[CredentialView, ...]
+    models: tuple[ModelView, ...]
+    headers: tuple[str, ...]
+    timeouts: Timeouts
+
+
+def put(control: Control, organisation: str, entry: UpstreamEntry) -> Outcome:
+    """Makes the upstream of that name, or replaces it. The entry is resolved: its secrets are in `value`."""
+    with control.database.write() as connection:
+        outcome = write(connection, control, organisation, entry, Origin.API)
+        if outcome is not Outcome.UNCHANGED:
+            revision.bump(connection)
+        return outcome
+
+
+def list_(control: Control, organisation: str) -> list[UpstreamView]:
+    """The organisation's upstreams by name."""
+    with control.database.read() as connection:
+        rows = upstreams.listed(connection, organisation)
+    return [_view(control, row) for row in rows]
+
+
+def remove(control: Control, organisation: str, name: str) -> None:
+    """Removes an upstream with its credentials. Raises `Unknown`, or `Conflict` while a route has it as a target."""
+    with control.database.write() as connection:
+        discard(connection, organisation, name)
+        revision.bump(connection)
+
+
+def discard(connection: sa.Connection, organisation: str, name: str) -> None:
+    """`remove` inside the caller's transaction."""
+    upstream = upstreams.ids(connection, organisation).get(name)
+    if upstream is None:
+        raise Unknown(f"no upstream is named {name}")
+    if users := upstreams.users(connection, organisation, upstream):
+        raise Conflict(f"the upstream {name} is a target of {', '.join(users)}: change or remove these routes first")
+    upstreams.delete(connection, organisation, upstream)
+
+
+def write(
+    connection: sa.Connection, control: Control, organisation: str, entry: UpstreamEntry, origin: Origin
+) -> Outcome:
+    """Makes the upstream so, inside the caller's transaction. Credentials whose secret stays keep their id."""
+    found = {row.name: row for row in upstreams.listed(connection, organisation)}
+    before = found.get(entry.name)
+    upstream = before.id if before else make_id("up")
+    after = UpstreamRow(
+        organisation=organisation,
+        id=upstream,
+        name=entry.name,
+        provider=entry.provider,
+        base_url=_base_url(entry),
+        trust=entry.trust.value,
+        headers=_headers(control.vault, organisation, upstream, entry, before),
+        connect_timeout=entry.timeouts.connect,
+        first_output_timeout=entry.timeouts.first_output,
+        between_output_timeout=entry.timeouts.between_output,
+        enabled=entry.enabled,
+        origin=origin.value,
+        created_at=before.created_at if before else control.clock(),
+        credentials=_credentials(control, organisation, entry, before),
+        models=tuple(_model(model) for model in entry.models),
+    )
+    if after == before:
+        return Outcome.UNCHANGED
+    upstreams.write(connection, after)
+    if before is None:
+        return Outcome.CREATED
+    return Outcome.UNCHANGED if msgspec.structs.replace(after, origin=before.origin) == before else Outcome.UPDATED
+
+
+def headers(vault: Vault, row: UpstreamRow) -> dict[str, str]:
+    """The upstream's extra headers, decrypted."""
+    if row.headers is None:
+        return {}
+    opened = vault.open(row.headers, Place(row.organisation, "headers", row.id))
+    return msgspec.json.decode(opened.reveal(), type=dict[str, str])
+
+
+def secret(vault: Vault, organisation: str, credential: CredentialRow) -> Secret:
+    """The credential's secret, decrypted."""
+    return vault.open(credential.sealed, Place(organisation, "credential", credential.id))
+
+
+def own_price(row: ModelRow) -> Price | None:
+    """The price the operator gave the model, if any."""
+    if row.input is None or row.output is None:
+        return None
+    return Price(input=row.input, output=row.output, cached_input=row.cached_input, cache_write=row.cache_write)
+
+
+def _base_url(entry: UpstreamEntry) -> str:
+    adapter = load().get(entry.provider)
+    address = entry.base_url or (adapter.base_url if adapter else None)
+    if address is None:
+        raise BadCall(f"the provider {entry.provider} needs a base_url", param="base_url")
+    return address
+
+
+def _headers(
+    vault: Vault, organisation: str, upstream: str, entry: UpstreamEntry, before: UpstreamRow | None
+) -> bytes | None:
+    wanted = {name: value.reveal() for name, value in entry.headers.items()}
+    if not wanted:
+        return None
+    if before is not None and headers(vault, before) == wanted:
+        return before.headers
+    return vault.seal(Secret(msgspec.json.encode(wanted).decode()), Place(organisation, "headers", upstream))
+
+
+def _credentials(
+    control: Control, organisation: str, entry: UpstreamEntry, before: UpstreamRow | None
+) -> tuple[CredentialRow, ...]:
+    kept = {secret(control.vault, organisation, row): row for row in (before.credentials if before else ())}
+    rows = []
+    for given in entry.credentials:
+        value = Secret(given.reveal())
+        if (row := kept.pop(value, None)) is not None:
+            rows.append(msgspec.structs.replace(row, label=given.label))
+            continue
+        name = make_id("cred")
+        sealed = control.vault.seal(value, Place(organisation, "credential", name))
+        rows.append(CredentialRow(name, given.label, sealed, control.clock()))
+    return tuple(rows)
+
+
+def _model(entry: ModelEntry) -> ModelRow:
+    price = entry.price
+    if price is None:
+        return ModelRow(entry.name)
+    if price.free:
+        return ModelRow(entry.name, 0, 0)
+    return ModelRow(entry.name, price.input, price.output, price.cached_input, price.cache_write)
+
+
+def _view(control: Control, row: UpstreamRow) -> UpstreamView:
+    return UpstreamView(
+        id=row.id,
+        name=row.name,
+        provider=row.provider,
+        base_url=row.base_url,
+        trust=Trust(row.trust),
+        enabled=row.enabled,
+        origin=row.origin,
+        credentials=tuple(CredentialView(credential.id, credential.label) for credential in row.credentials),
+        models=tuple(
+            ModelView(model.name, own_price(model) or control.prices(row.provider, model.name)) for model in row.models
+        ),
+        headers=tuple(headers(control.vault, row)),
+        timeouts=Timeouts(row.connect_timeout, row.first_output_timeout, row.between_output_timeout),
+    )
