@@ -115,19 +115,18 @@ def write(
     Raises `Conflict` if another live key has the value.
     """
     project, name = place
-    live = [row for row in keys.listed(connection, organisation, project, revoked=False) if row.name == name]
+    before = keys.live(connection, organisation, project, name)
     digest = None if value is None else form.hash_key(control.vault.pepper, value)
     same = keys.by_hash(connection, organisation, digest) if digest is not None else None
     if same is not None and same.revoked_at is not None and same.revoked_by == Origin.API:
         return Written(Outcome.UNCHANGED, warning=f"key {project}/{name} was revoked and stays so: give it a new value")
-    if not live:
+    if before is None:
         secret = value if value is not None else form.make_key(os.urandom(form.ENTROPY))
         row = msgspec.structs.replace(
             _row(control, organisation, project, name, secret, access), origin=Origin.CONFIG.value
         )
         _insert(connection, control, row, secret)
         return Written(Outcome.CREATED, created=CreatedKey(row, secret) if value is None else None)
-    before = live[0]
     after = msgspec.structs.replace(
         _row(control, organisation, project, name, value or "", access),
         id=before.id,

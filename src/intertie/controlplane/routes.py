@@ -72,7 +72,7 @@ def remove(control: Control, organisation: str, model: str) -> None:
 
 def write(connection: sa.Connection, control: Control, organisation: str, entry: RouteEntry, origin: Origin) -> Outcome:
     """Makes the route so, inside the caller's transaction."""
-    before = next((row for row in routes.listed(connection, organisation) if row.model == entry.model), None)
+    before = next(iter(routes.listed(connection, organisation, model=entry.model)), None)
     known = upstreams.ids(connection, organisation)
     after = RouteRow(
         organisation=organisation,

@@ -81,19 +81,32 @@ class Vault:
             ) from None
 
 
-def unlock(folder: Path, *, given: str | None, file: Path | None) -> Vault:
-    """The vault of a data folder: from the `given` master key, else from `file`, else from `master.key` in the folder.
+class Source(NamedTuple):
+    """Where the master key is looked for: `given` itself, else a mounted `file`, else our `own` file."""
 
-    Only the last is made when missing (mode 0600), and must stay private; the mode of `file` is the operator's affair,
-    because mounted secrets come with their own. Raises `Misconfigured` for a key that is not 32 bytes in base64 or hex,
-    or a file that cannot be used.
+    own: Path
+    given: str | None = None
+    file: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"Source(own={self.own!r}, given={'***' if self.given else None}, file={self.file!r})"
+
+
+def unlock(source: Source, *, new: bool) -> Vault:
+    """The vault. Our own file is made (mode 0600) for a `new` database only: a fresh key would open nothing old.
+
+    Our own file must stay private; the mode of `file` is the operator's affair, because mounted secrets come with their
+    own. Raises `Misconfigured` for a key that is not 32 bytes in base64 or hex, or a file that cannot be used.
     """
-    if given is not None:
-        return Vault(_decode(given, "INTERTIE_MASTER_KEY"))
-    if file is not None:
-        return Vault(_decode(_text(file), str(file)))
-    own = folder / "master.key"
-    return Vault(_decode(private_text(own, make=_fresh), str(own)))
+    if source.given is not None:
+        return Vault(_decode(source.given, "INTERTIE_MASTER_KEY"))
+    if source.file is not None:
+        return Vault(_decode(_text(source.file), str(source.file)))
+    if not new and not source.own.exists():
+        raise Misconfigured(
+            f"{source.own} is missing, and the database needs it: restore it or set INTERTIE_MASTER_KEY"
+        )
+    return Vault(_decode(private_text(source.own, make=_fresh), str(source.own)))
 
 
 def private_text(path: Path, make: Callable[[], str]) -> str:

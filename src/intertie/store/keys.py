@@ -52,6 +52,17 @@ def listed(connection: sa.Connection, organisation: str, project: str | None, *,
     return _rows(connection, query.order_by(api_keys.c.project, api_keys.c.name, api_keys.c.id))
 
 
+def live(connection: sa.Connection, organisation: str, project: str, name: str) -> KeyRow | None:
+    """The key of that name in the project, unless it is revoked."""
+    query = sa.select(*_SHOWN).where(
+        api_keys.c.organisation == organisation,
+        api_keys.c.project == project,
+        api_keys.c.name == name,
+        api_keys.c.revoked_at.is_(None),
+    )
+    return next(iter(_rows(connection, query)), None)
+
+
 def by_id(connection: sa.Connection, organisation: str, key_id: str) -> KeyRow | None:
     """The key of that id, revoked or not."""
     query = sa.select(*_SHOWN).where(api_keys.c.organisation == organisation, api_keys.c.id == key_id)

@@ -32,12 +32,15 @@ class RouteRow(msgspec.Struct, frozen=True):
     targets: tuple[TargetRow, ...] = ()
 
 
-def listed(connection: sa.Connection, organisation: str | None = None) -> list[RouteRow]:
-    """Routes by model, of one organisation or (for the snapshot) of all."""
+def listed(connection: sa.Connection, organisation: str | None = None, *, model: str | None = None) -> list[RouteRow]:
+    """Routes by model: of one organisation or (for the snapshot) of all, and only the one for `model` if given."""
     chosen, chosen_targets = sa.select(routes), sa.select(targets)
     if organisation is not None:
         chosen = chosen.where(routes.c.organisation == organisation)
         chosen_targets = chosen_targets.where(targets.c.organisation == organisation)
+    if model is not None:
+        chosen = chosen.where(routes.c.model == model)
+        chosen_targets = chosen_targets.where(targets.c.route == model)
     found: dict[tuple[str, str], list[TargetRow]] = defaultdict(list)
     for row in connection.execute(chosen_targets.order_by(targets.c.position)):
         found[row.organisation, row.route].append(TargetRow(row.upstream, row.model, row.weight, row.tier))

@@ -97,13 +97,16 @@ def apply_settings(connection: Any, *, read_only: bool) -> None:
         connection.execute("PRAGMA query_only = ON")
 
 
-def check_health(connection: sa.Connection) -> None:
-    """Raises `Misconfigured` if the file is damaged."""
-    found = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA quick_check(5)")]
+def check_health(connection: sa.Connection, *, thorough: bool = False) -> None:
+    """Raises `Misconfigured` if the file is damaged; `thorough` also compares indexes and references with the rows."""
+    found = [
+        str(row[0]) for row in connection.exec_driver_sql(f"PRAGMA {'integrity' if thorough else 'quick'}_check(5)")
+    ]
+    if thorough:
+        lost = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+        found += [f"{row[0]} refers to a row of {row[2]} that is missing" for row in lost[:5]]
     if found != ["ok"]:
-        raise Misconfigured(
-            f"the database is damaged ({'; '.join(found)}): restore a backup, or recover it with the sqlite3 program",
-        )
+        raise Misconfigured(f"the database is damaged ({'; '.join(found)}): restore a backup")
 
 
 def checkpoint(connection: sa.Connection) -> None:
@@ -118,7 +121,6 @@ def copy(source: sa.Connection, path: Path) -> None:
     with closing(dbapi2.connect(str(path))) as copied:
         opened: Any = source.connection.driver_connection
         opened.backup(copied)
-        copied.execute("PRAGMA journal_mode = DELETE")
 
 
 def private_file(path: Path) -> None:

@@ -1,0 +1,95 @@
+"""What is allowed but probably not meant: warnings about a document that parses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from intertie.controlplane.addresses import is_public
+from intertie.controlplane.config import Document, Problem
+from intertie.controlplane.consistency import nearest
+from intertie.controlplane.entries import PriceEntry, RouteEntry, UpstreamEntry
+from intertie.core.terms import Price, Trust
+
+_FAR: int = 20
+"""A price this many times the catalogue's, or this small a part of it, is taken for a slip of the decimal point."""
+
+
+def check(document: Document, prices: Callable[[str, str], Price | None]) -> list[Problem]:
+    """Warnings about a parsed document, resolved or not. `prices(provider, model)` is the catalogue."""
+    upstreams = {upstream.name: upstream for upstream in document.upstreams}
+    found = [*_upstreams(document), *_prices(document, prices), *_keys(document)]
+    for index, route in enumerate(document.routes):
+        found += _route(f"routes[{index}]", route, upstreams, prices)
+    return found
+
+
+def _upstreams(document: Document) -> Iterator[Problem]:
+    used = {target.upstream for route in document.routes for target in route.targets}
+    for index, upstream in enumerate(document.upstreams):
+        path = f"upstreams[{index}]"
+        address = upstream.base_url or ""
+        if upstream.name not in used:
+            yield Problem(path, f"no route sends to {upstream.name}", "name it as a target, or remove it")
+        if address.startswith("http://") and is_public(address) and upstream.credentials:
+            yield Problem(f"{path}.base_url", "sends credentials unencrypted over the network", "use https://")
+        if address.count("/") == 2:
+            yield Problem(f"{path}.base_url", "has no path", "most OpenAI-compatible addresses end in /v1")
+        if is_public(address) and upstream.trust is Trust.OWN:
+            yield Problem(f"{path}.trust", f"{upstream.name} is called `own` but its address is public", "is it yours?")
+
+
+def _prices(document: Document, prices: Callable[[str, str], Price | None]) -> Iterator[Problem]:
+    for index, upstream in enumerate(document.upstreams):
+        for at, model in enumerate(upstream.models):
+            known = prices(upstream.provider, model.name)
+            if model.price is not None and known is not None and _far(model.price, known):
+                yield Problem(
+                    f"upstreams[{index}].models[{at}].price",
+                    f"is far from the catalogue's ({known.input / 1e6:g} in, {known.output / 1e6:g} out)",
+                    "is it per million tokens, in whole units?",
+                )
+
+
+def _far(own: PriceEntry, known: Price) -> bool:
+    pairs = ((own.input, known.input), (own.output, known.output))
+    return any(mine and theirs and not theirs / _FAR <= mine <= theirs * _FAR for mine, theirs in pairs)
+
+
+def _route(
+    path: str, route: RouteEntry, upstreams: dict[str, UpstreamEntry], prices: Callable[[str, str], Price | None]
+) -> Iterator[Problem]:
+    if len(route.targets) == 1:
+        yield Problem(path, f"{route.model} has one target, so nothing takes over when it fails", "add a second")
+    for at, target in enumerate(route.targets):
+        upstream = upstreams[target.upstream]
+        model = target.model or route.model
+        listed = {entry.name: entry.price for entry in upstream.models}
+        where = f"{path}.targets[{at}]"
+        if not upstream.enabled:
+            yield Problem(where, f"{upstream.name} is not enabled", "it gets no calls until it is")
+        if model == "*":
+            continue
+        if listed and model not in listed:
+            near = nearest(model, listed)
+            yield Problem(
+                where, f"{upstream.name} does not list the model {model}", near or "list it under its `models`"
+            )
+        if listed.get(model) is None and prices(upstream.provider, model) is None:
+            yield Problem(where, f"the price of {model} on {upstream.name} is unknown", "give it a `price`")
+
+
+def _keys(document: Document) -> Iterator[Problem]:
+    routes = {route.model for route in document.routes}
+    keys = [
+        (f"projects[{index}].keys[{at}]", key)
+        for index, project in enumerate(document.projects)
+        for at, key in enumerate(project.keys)
+    ]
+    if not keys:
+        yield Problem("projects", "no API key is declared", "make one with: intertie keys create NAME")
+    for path, key in keys:
+        if not routes or key.models == []:
+            yield Problem(path, f"the key {key.name} can use no route", "declare routes, or list them under `models`")
+        for model in key.models or []:
+            if model not in routes and "*" not in routes:
+                yield Problem(f"{path}.models", f"there is no route {model}", nearest(model, list(routes)))

@@ -1,0 +1,120 @@
+"""Rows to the immutable snapshot that the data plane works from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TypeVar, overload
+
+from intertie.controlplane import upstreams
+from intertie.controlplane.control import Control
+from intertie.core.terms import (
+    Credential,
+    Price,
+    Route,
+    Snapshot,
+    StrategyName,
+    Target,
+    Timeouts,
+    Trust,
+    Upstream,
+)
+from intertie.store import keys as stored_keys
+from intertie.store import revision as stored_revision
+from intertie.store import routes as stored_routes
+from intertie.store import upstreams as stored_upstreams
+from intertie.store.upstreams import UpstreamRow
+
+D = TypeVar("D")
+
+
+class Models(Mapping[str, Price | None]):
+    """An upstream's listed models and their price.
+
+    `get` also prices a model that is not listed, from the catalogue: a route may send to an upstream that lists none.
+    """
+
+    def __init__(self, listed: Mapping[str, Price | None], catalogue: Callable[[str], Price | None]) -> None:
+        self._listed = dict(listed)
+        self._catalogue = catalogue
+
+    def __getitem__(self, model: str) -> Price | None:
+        return self._listed[model]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._listed)
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+    @overload
+    def get(self, model: str, default: None = None, /) -> Price | None: ...
+    @overload
+    def get(self, model: str, default: D, /) -> Price | D | None: ...
+    def get(self, model: str, default: object = None, /) -> object:
+        """The listed price, else the catalogue's, else `default`."""
+        if model in self._listed:
+            return self._listed[model]
+        price = self._catalogue(model)
+        return default if price is None else price
+
+
+def revision(control: Control) -> int:
+    """The number of the last change. Cheap: for polling."""
+    with control.database.read() as connection:
+        return stored_revision.number(connection)
+
+
+def build(control: Control) -> Snapshot:
+    """Everything the data plane needs, from one consistent state of the database.
+
+    Disabled upstreams are in it, marked so. Raises `Misconfigured` if a stored secret does not decrypt.
+    """
+    with control.database.read() as connection:
+        number = stored_revision.number(connection)
+        upstream_rows = stored_upstreams.listed(connection)
+        route_rows = stored_routes.listed(connection)
+        callers = dict(stored_keys.callers(connection))
+    prices = lru_cache(maxsize=4096)(control.prices)  # bounded: callers may ask a `*` route for any name
+    made = {row.id: _upstream(control, row, prices) for row in upstream_rows}
+    routes = {
+        (row.organisation, row.model): Route(
+            organisation=row.organisation,
+            model=row.model,
+            targets=tuple(Target(t.upstream, t.model, t.weight, t.tier) for t in row.targets),
+            strategy=StrategyName(row.strategy),
+            deadline=row.deadline,
+            max_attempts=row.max_attempts,
+        )
+        for row in route_rows
+    }
+    for route in routes.values():
+        for target in route.targets:
+            made[target.upstream].models.get(target.model)  # priced now rather than in the first request
+    return Snapshot(
+        revision=number,
+        callers=MappingProxyType(callers),
+        routes=MappingProxyType(routes),
+        upstreams=MappingProxyType(made),
+    )
+
+
+def _upstream(control: Control, row: UpstreamRow, prices: Callable[[str, str], Price | None]) -> Upstream:
+    listed = {model.name: upstreams.own_price(model) or prices(row.provider, model.name) for model in row.models}
+    return Upstream(
+        id=row.id,
+        organisation=row.organisation,
+        name=row.name,
+        provider=row.provider,
+        base_url=row.base_url,
+        credentials=tuple(
+            Credential(credential.id, upstreams.secret(control.vault, row.organisation, credential))
+            for credential in row.credentials
+        ),
+        trust=Trust(row.trust),
+        models=Models(listed, lambda model: prices(row.provider, model)),
+        headers=MappingProxyType(upstreams.headers(control.vault, row)),
+        timeouts=Timeouts(row.connect_timeout, row.first_output_timeout, row.between_output_timeout),
+        enabled=row.enabled,
+    )
