@@ -1,0 +1,214 @@
+"""Small worlds for the routing tests: factories with defaults, and a simulator with a clock of its own."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import count
+from random import Random
+
+from intertie.core.errors import GatewayError, NoTarget, UpstreamError
+from intertie.core.routing.health import HealthBook
+from intertie.core.routing.plan import Candidate, plan
+from intertie.core.routing.retry_budget import RetryBudgets
+from intertie.core.terms import (
+    Call,
+    Caller,
+    Credential,
+    Dialect,
+    Operation,
+    Route,
+    Secret,
+    Snapshot,
+    StrategyName,
+    Target,
+    Trust,
+    Upstream,
+)
+
+MODEL = "small"
+
+
+def call(model: str = "chat", operation: Operation = Operation.CHAT) -> Call:
+    return Call(id="c", dialect=Dialect.OPENAI, operation=operation, model=model, stream=True, fields={})
+
+
+def caller(organisation: str = "org", models: Iterable[str] | None = None, trust: Trust = Trust.VENDOR) -> Caller:
+    allowed = None if models is None else frozenset(models)
+    return Caller(organisation=organisation, project="p", key_id="k", key_name="k", models=allowed, trust=trust)
+
+
+def upstream(
+    name: str,
+    *,
+    organisation: str = "org",
+    trust: Trust = Trust.VENDOR,
+    models: Iterable[str] = (),
+    keys: Iterable[str] = (),
+    enabled: bool = True,
+    provider: str = "openai_compatible",
+) -> Upstream:
+    return Upstream(
+        id=name,
+        organisation=organisation,
+        name=name,
+        provider=provider,
+        base_url="https://api.test/v1",
+        credentials=tuple(Credential(key, Secret(f"secret-{key}")) for key in keys),
+        trust=trust,
+        models=dict.fromkeys(models),
+        enabled=enabled,
+    )
+
+
+def route(
+    *targets: Target | str,
+    model: str = "chat",
+    organisation: str = "org",
+    strategy: StrategyName = StrategyName.PRIORITY,
+) -> Route:
+    """A bare string is a target on the upstream of that name."""
+    made = tuple(Target(target, MODEL) if isinstance(target, str) else target for target in targets)
+    return Route(organisation=organisation, model=model, targets=made, strategy=strategy)
+
+
+def snapshot(upstreams: Iterable[Upstream], routes: Iterable[Route] = ()) -> Snapshot:
+    return Snapshot(
+        upstreams={one.id: one for one in upstreams},
+        routes={(one.organisation, one.model): one for one in routes},
+    )
+
+
+def candidate(name: str = "a", *, weight: int = 1, tier: int = 0, pace: float = 1.0) -> Candidate:
+    return Candidate(Target(name, MODEL, weight, tier), upstream(name), pace=pace)
+
+
+class World:
+    """Satisfies `plan.Conditions`; every provider speaks every operation, except the ones named in `mute`."""
+
+    def __init__(self, seed: int = 1, mute: frozenset[str] = frozenset()) -> None:
+        self.rng = Random(seed)
+        self.health = HealthBook(self.rng)
+        self._mute = mute
+
+    def speaks(self, provider: str, operation: Operation) -> bool:
+        return provider not in self._mute
+
+    def plan(self, snap: Snapshot, one: Route, now: float, who: Caller | None = None) -> list[str]:
+        """Upstream names in the planned order."""
+        return [planned.upstream.id for planned in plan(call(), who or caller(), one, snap, self, now)]
+
+
+Behaviour = Callable[[float, Random], tuple[float, UpstreamError | None]]
+"""(now, rng) -> seconds until the outcome, and what went wrong if anything did."""
+
+
+class Simulation:
+    """Clients call one route at a constant rate; each call walks its plan as the data plane would, three attempts at most.
+
+    Nothing sleeps: outcomes are events on a heap, and the clock jumps from one to the next.
+    """
+
+    def __init__(self, strategy: StrategyName, behaviours: dict[str, Behaviour], *, seed: int = 1) -> None:
+        self.world = World(seed)
+        self.behaviours = behaviours
+        self.now = 1000.0
+        self.route = route(*behaviours, strategy=strategy)
+        self.snapshot = snapshot([upstream(name) for name in behaviours], [self.route])
+        self.budgets = RetryBudgets()
+        self.outcomes: list[tuple[float, str]] = []
+        """(when, "ok" or the error's code) of each call."""
+        self.sends: list[tuple[float, str]] = []
+        """(when, upstream) of each attempt."""
+        self.refusals: list[tuple[float, float | None]] = []
+        """(when, Retry-After) of each call that found no target."""
+        self.on_end: Callable[[str], None] = lambda outcome: None
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()
+
+    def at(self, when: float, event: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (when, next(self._order), event))
+
+    def arrivals(self, rate: float, seconds: float) -> None:
+        """Schedule calls from now on."""
+        start = self.now
+        for n in range(int(rate * seconds)):
+            self.at(start + n / rate, self.call)
+
+    def run(self, seconds: float) -> None:
+        """Let time pass; events beyond stay scheduled."""
+        end = self.now + seconds
+        while self._events and self._events[0][0] <= end:
+            self.now, _, event = heapq.heappop(self._events)
+            event()
+        self.now = end
+
+    def call(self) -> None:
+        self.budgets.begin(("org", "chat"), self.now)
+        try:
+            planned = plan(call(), caller(), self.route, self.snapshot, self.world, self.now)
+        except NoTarget as error:
+            self._refused(error.retry_after)
+            return
+        self._ask(list(planned), tried=0, last=None)
+
+    def _ask(self, left: list[Candidate], tried: int, last: UpstreamError | None) -> None:
+        while left and tried < 3:
+            chosen = left.pop(0)
+            if not self.world.health.admit(chosen.key, self.now):
+                continue
+            if last is not None and not self.budgets.extra(("org", "chat"), self.now, last.cheap):
+                self.world.health.release(chosen.key, self.now)
+                self._end("retry_budget_exhausted")
+                return
+            self._send(chosen, left, tried, extra=last is not None)
+            return
+        if last is None:
+            self._refused(self.world.health.earliest([(name, MODEL) for name in self.behaviours], self.now))
+        else:
+            self._end(last.code)
+
+    def _send(self, chosen: Candidate, left: list[Candidate], tried: int, *, extra: bool) -> None:
+        name = chosen.upstream.id
+        self.sends.append((self.now, name))
+        took, error = self.behaviours[name](self.now, self.world.rng)
+
+        def done() -> None:
+            if extra:
+                self.budgets.extra_done(("org", "chat"))
+            if error is None:
+                self.world.health.success(chosen.key, self.now, took)
+                self._end("ok")
+            else:
+                self.world.health.failure(chosen.key, error, self.now)
+                self._ask(left, tried + 1, error)
+
+        self.at(self.now + took, done)
+
+    def _refused(self, wait: float | None) -> None:
+        self.refusals.append((self.now, wait))
+        self._end("no_healthy_target")
+
+    def _end(self, outcome: str) -> None:
+        self.budgets.end(("org", "chat"))
+        self.outcomes.append((self.now, outcome))
+        self.on_end(outcome)
+
+    def share(self, since: float, until: float) -> dict[str, float]:
+        """Which part of the attempts within a span went to whom."""
+        counts = Counter(name for when, name in self.sends if since <= when < until)
+        total = sum(counts.values())
+        return {name: counts[name] / total if total else 0.0 for name in self.behaviours}
+
+    def succeeded(self, since: float, until: float) -> float:
+        """Which part of the calls that ended within a span went well."""
+        ends = [outcome for when, outcome in self.outcomes if since <= when < until]
+        return ends.count("ok") / len(ends) if ends else 0.0
+
+
+def fail(world: World, name: str, error: GatewayError, now: float, times: int = 1) -> None:
+    """Admit and fail attempts on one target, as far as it admits them."""
+    for _ in range(times):
+        world.health.admit((name, MODEL), now)
+        world.health.failure((name, MODEL), error, now)
