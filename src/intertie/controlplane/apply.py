@@ -10,7 +10,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 import msgspec
-import sqlalchemy as sa
 
 from intertie.controlplane import keys, projects, routes, upstreams
 from intertie.controlplane.config import Document
@@ -23,6 +22,7 @@ from intertie.store import projects as stored_projects
 from intertie.store import revision
 from intertie.store import routes as stored_routes
 from intertie.store import upstreams as stored_upstreams
+from intertie.store.database import Connection
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -66,7 +66,7 @@ def apply(control: Control, organisation: str, document: Document) -> Changes:
 
 @dataclass
 class _Run:
-    connection: sa.Connection
+    connection: Connection
     control: Control
     organisation: str
     noted: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))

@@ -6,7 +6,6 @@ import os
 from typing import TypedDict, Unpack
 
 import msgspec
-import sqlalchemy as sa
 
 from intertie.controlplane import projects
 from intertie.controlplane.control import Conflict, Control, Unknown, make_id
@@ -15,6 +14,7 @@ from intertie.core import keys as form
 from intertie.core.errors import BadCall
 from intertie.core.terms import Trust
 from intertie.store import keys, revision
+from intertie.store.database import Connection
 from intertie.store.keys import KeyRow
 
 
@@ -85,7 +85,7 @@ def revoke(control: Control, organisation: str, key: str, *, project: str | None
         return ended
 
 
-def end(connection: sa.Connection, control: Control, row: KeyRow, by: Origin) -> KeyRow:
+def end(connection: Connection, control: Control, row: KeyRow, by: Origin) -> KeyRow:
     """Revokes the key inside the caller's transaction."""
     ended = msgspec.structs.replace(row, revoked_at=control.clock(), revoked_by=by)
     keys.update(connection, ended)
@@ -102,7 +102,7 @@ class Written(msgspec.Struct, frozen=True):
 
 
 def write(
-    connection: sa.Connection,
+    connection: Connection,
     control: Control,
     organisation: str,
     place: tuple[str, str],
@@ -158,6 +158,6 @@ def _row(control: Control, organisation: str, project: str, name: str, secret: s
     )
 
 
-def _insert(connection: sa.Connection, control: Control, row: KeyRow, secret: str) -> None:
+def _insert(connection: Connection, control: Control, row: KeyRow, secret: str) -> None:
     if not keys.insert(connection, row, form.hash_key(control.vault.pepper, secret)):
         raise Conflict(f"the project {row.project} already has a key named {row.name}, or the value is in use")

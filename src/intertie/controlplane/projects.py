@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import msgspec
-import sqlalchemy as sa
 
 from intertie.controlplane.control import Control
 from intertie.controlplane.outcome import Origin, Outcome
 from intertie.store import projects, revision
+from intertie.store.database import Connection
 from intertie.store.projects import ProjectRow
 
 
@@ -26,7 +26,7 @@ def list_(control: Control, organisation: str) -> list[ProjectRow]:
         return projects.live(connection, organisation)
 
 
-def write(connection: sa.Connection, control: Control, organisation: str, name: str, origin: Origin) -> Outcome:
+def write(connection: Connection, control: Control, organisation: str, name: str, origin: Origin) -> Outcome:
     """Makes, revives or (for a configuration file) takes over the project, inside the caller's transaction."""
     found = projects.find(connection, organisation, name)
     if found is None:

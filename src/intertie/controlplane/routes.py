@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-import sqlalchemy as sa
 
 from intertie.controlplane.consistency import nearest
 from intertie.controlplane.control import Control, Unknown
@@ -12,6 +11,7 @@ from intertie.controlplane.outcome import Origin, Outcome
 from intertie.core.errors import BadCall
 from intertie.core.terms import StrategyName
 from intertie.store import revision, routes, upstreams
+from intertie.store.database import Connection
 from intertie.store.routes import RouteRow, TargetRow
 
 
@@ -70,7 +70,7 @@ def remove(control: Control, organisation: str, model: str) -> None:
         revision.bump(connection)
 
 
-def write(connection: sa.Connection, control: Control, organisation: str, entry: RouteEntry, origin: Origin) -> Outcome:
+def write(connection: Connection, control: Control, organisation: str, entry: RouteEntry, origin: Origin) -> Outcome:
     """Makes the route so, inside the caller's transaction."""
     before = next(iter(routes.listed(connection, organisation, model=entry.model)), None)
     known = upstreams.ids(connection, organisation)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-import sqlalchemy as sa
 
 from intertie.controlplane.control import Conflict, Control, Unknown, make_id
 from intertie.controlplane.entries import ModelEntry, UpstreamEntry
@@ -13,6 +12,7 @@ from intertie.core.errors import BadCall
 from intertie.core.providers import load
 from intertie.core.terms import Price, Secret, Timeouts, Trust
 from intertie.store import revision, upstreams
+from intertie.store.database import Connection
 from intertie.store.upstreams import CredentialRow, ModelRow, UpstreamRow
 
 
@@ -69,7 +69,7 @@ def remove(control: Control, organisation: str, name: str) -> None:
         revision.bump(connection)
 
 
-def discard(connection: sa.Connection, organisation: str, name: str) -> None:
+def discard(connection: Connection, organisation: str, name: str) -> None:
     """`remove` inside the caller's transaction."""
     upstream = upstreams.ids(connection, organisation).get(name)
     if upstream is None:
@@ -79,9 +79,7 @@ def discard(connection: sa.Connection, organisation: str, name: str) -> None:
     upstreams.delete(connection, organisation, upstream)
 
 
-def write(
-    connection: sa.Connection, control: Control, organisation: str, entry: UpstreamEntry, origin: Origin
-) -> Outcome:
+def write(connection: Connection, control: Control, organisation: str, entry: UpstreamEntry, origin: Origin) -> Outcome:
     """Makes the upstream so, inside the caller's transaction. Credentials whose secret stays keep their id."""
     found = {row.name: row for row in upstreams.listed(connection, organisation)}
     before = found.get(entry.name)

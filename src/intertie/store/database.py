@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import sqlalchemy as sa
 
@@ -18,6 +18,9 @@ from intertie.core.errors import Misconfigured, Overloaded
 from intertie.store import sqlite
 
 FILE: Final = "intertie.db"
+
+Connection: TypeAlias = sa.Connection
+"""An open transaction, handed by operations to the functions of `store`."""
 
 
 class Database:
