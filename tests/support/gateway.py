@@ -64,6 +64,8 @@ class Gateway:
     folder: Path
     configuration: Mapping[str, object]
     environ: dict[str, str] = field(default_factory=dict)
+    options: Sequence[str] = ()
+    """More words for `intertie up`."""
     key: str = CLIENT_KEY
     url: str = ""
     """`http://127.0.0.1:port` while it runs."""
@@ -83,7 +85,7 @@ class Gateway:
         where = ["--host", "127.0.0.1", "--port", "0", "--data", str(self.data)]
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "intertie", "up", "--config", str(file), *where],
+                [sys.executable, "-m", "intertie", "up", "--config", str(file), *where, *self.options],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -214,10 +216,13 @@ class Gateway:
 
 @contextmanager
 def running(
-    folder: Path, configuration: Mapping[str, object], environ: Mapping[str, str] | None = None
+    folder: Path,
+    configuration: Mapping[str, object],
+    environ: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
 ) -> Iterator[Gateway]:
     """A started gateway, stopped at the end of the block if it still runs."""
-    gateway = Gateway(folder, configuration, dict(environ or {}))
+    gateway = Gateway(folder, configuration, dict(environ or {}), options)
     gateway.start()
     try:
         yield gateway

@@ -1,0 +1,1 @@
+"""Real processes: the gateway, official clients unmodified, and a real model."""
