@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
+from intertie.controlplane import config, document, entries
+from intertie.controlplane.entries import Entry
 from scripts.reference import PAGES, REFERENCE
 from tests.meta.source import ROOT, tracked
 
@@ -65,3 +69,66 @@ def test_every_link_between_pages_leads_somewhere() -> None:
                 broken.append(f"{page.relative_to(ROOT)}: {link}")
 
     assert not broken, "\n".join(broken)
+
+
+SECTIONS: dict[str, type[Entry]] = {
+    "Sections": entries.Document,
+    "upstreams": entries.UpstreamEntry,
+    "Secrets": entries.SecretEntry,
+    "Models": entries.ModelEntry,
+    "Prices": entries.PriceEntry,
+    "Timeouts": entries.TimeoutsEntry,
+    "routes": entries.RouteEntry,
+    "Targets": entries.TargetEntry,
+    "projects": entries.ProjectEntry,
+    "Keys": entries.KeyEntry,
+}
+"""Heading of the configuration page -> the shape described under it."""
+
+
+def _rows(section: str) -> dict[str, str]:
+    """Key -> default, of the table under a heading of the configuration page."""
+    text = (REFERENCE / "configuration.md").read_text(encoding="utf-8")
+    body = re.split(rf"^## {section}$", text, flags=re.MULTILINE)[1].split("\n## ")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| ([^|]*?) *\|", body, re.MULTILINE))
+
+
+def test_every_shape_of_the_configuration_has_its_section() -> None:
+    """A new kind of entry needs a heading."""
+    shapes = {kind for kind in vars(entries).values() if isinstance(kind, type) and issubclass(kind, Entry)}
+
+    assert shapes - {Entry, entries.HeaderEntry} == set(SECTIONS.values())
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_configuration_key_is_described_with_its_default(section: str) -> None:
+    """The table under a heading names exactly the keys of its shape, and the defaults that they have."""
+    fields = SECTIONS[section].model_fields
+    rows = _rows(section)
+    assert list(fields) == list(rows)
+
+    for name, field in fields.items():
+        if field.is_required():
+            assert rows[name] == "required"
+        elif isinstance(field.default, bool | int | float | str):
+            value = field.default.value if isinstance(field.default, Enum) else field.default
+            shown = (
+                str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else value
+            )
+            assert rows[name] == f"`{shown}`"
+
+
+def _examples() -> Iterator[tuple[str, str]]:
+    fence = re.compile(r"^```yaml\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    for page in PAGES_BY_HAND:
+        for number, text in enumerate(fence.findall(page.read_text(encoding="utf-8"))):
+            if set(document.read(text)) & {"upstreams", "routes", "projects"}:
+                yield f"{page.relative_to(ROOT)} {number}", text
+
+
+@pytest.mark.parametrize("text", [pytest.param(text, id=place) for place, text in _examples()])
+def test_every_example_of_a_configuration_is_valid(text: str) -> None:
+    """What a reader copies from the docs is accepted."""
+    read = config.parse(text)
+
+    assert read.upstreams or read.routes or read.projects
