@@ -217,6 +217,7 @@ requests: Final = sa.Table(
     *_consumption(),
     sa.UniqueConstraint("organisation", "request_id"),
     sa.Index("ix_requests_started_at", "organisation", "started_at"),
+    sa.Index("ix_requests_seq", "organisation", "seq"),  # the order entries are paged in
 )
 
 # One row per attempt of a request in `requests`, written in the same transaction. Deleted by nobody.
