@@ -1,1 +1,1 @@
-"""Changes: one function per operation, called by every door. Synchronous; doors that must not block call it on a thread."""
+"""Changes: one function per operation, called by every door. Synchronous: an event loop calls it on a thread."""
