@@ -124,6 +124,9 @@ def tables(run: Run) -> str:
     parts += ["**Footprint**", _footprint_table(measured)]
     legend = [f"- {name} {figures.version}: {figures.note}".replace(" :", ":") for name, figures in measured.items()]
     legend += [f"- {name}: **not measured**, {why.missing}" for name, why in run.contenders.items() if why.missing]
+    for name, figures in measured.items():
+        errors = [error for streamed in figures.streams.values() for error in streamed.errors]
+        legend += [f"- {name}: streams ended with `{' '.join(errors[0].split())[:160]}`"] if errors else []
     parts.append("\n".join(legend))
     if run.verdicts:
         parts.append("\n".join(f"- {line}" for line in run.verdicts))
@@ -211,6 +214,8 @@ def _stream_cells(measured: dict[str, Figures], figures: Figures, level: int) ->
     at = figures.streams.get(level)
     if at is None:
         return ["", "", "", ""]
+    if not _median(at.opened):
+        return ["failed", "", "", ""]
     floor = measured.get(_FLOOR, Figures()).streams.get(level, Streamed())
     direct = measured.get("direct", Figures()).streams.get(level, Streamed())
     kept = _median(at.kept_up)

@@ -42,6 +42,8 @@ class LiteLLM:
         command = [str(place.cache / self.name / "bin" / "litellm"), "--config", str(config), "--host", "127.0.0.1"]
         command += ["--port", str(place.port), "--num_workers", "1", "--telemetry", "False"]
         env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "NO_PROXY": "127.0.0.1"}
+        # Its default of 500 connections to one host would leave half of the 1,000 streams waiting.
+        env |= {"AIOHTTP_CONNECTOR_LIMIT_PER_HOST": "2000", "AIOHTTP_CONNECTOR_LIMIT": "2000"}
         return Running(
             fast=Ask(url, "echo", headers),
             paced=Ask(url, "paced", headers),

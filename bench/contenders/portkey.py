@@ -11,7 +11,12 @@ from bench.load import Ask
 from bench.processes import GATEWAY_CORE, spawn
 
 _PACKAGE = "@portkey-ai/gateway"
-_VERSION = "1.15.2"
+_MANIFEST = {
+    "private": True,
+    "dependencies": {_PACKAGE: "1.15.2"},
+    # Newer ones break its streams with "TypeError: immutable" (Portkey-AI/gateway issue 1389).
+    "overrides": {"@hono/node-server": "1.13.8"},
+}
 
 
 class Portkey:
@@ -26,12 +31,15 @@ class Portkey:
         npm = shutil.which("npm")
         if npm is None:
             raise NotInstallable("portkey needs Node and npm")
-        manifest = self._package(cache) / "package.json"
-        if not manifest.exists() or json.loads(manifest.read_text())["version"] != _VERSION:
-            (cache / self.name).mkdir(parents=True, exist_ok=True)
-            command = [npm, "install", "--prefix", str(cache / self.name), "--no-audit", "--no-fund"]
-            run_installer([*command, f"{_PACKAGE}@{_VERSION}"], cache / "portkey.install.log", "portkey: installing")
-        return str(json.loads(manifest.read_text())["version"])
+        home, wanted = cache / self.name, json.dumps(_MANIFEST)
+        if not self._package(cache).exists() or (home / "installed.txt").read_text() != wanted:
+            shutil.rmtree(home, ignore_errors=True)
+            home.mkdir(parents=True)
+            (home / "package.json").write_text(wanted)
+            command = [npm, "install", "--prefix", str(home), "--no-audit", "--no-fund"]
+            run_installer(command, cache / "portkey.install.log", "portkey: installing")
+            (home / "installed.txt").write_text(wanted)
+        return str(json.loads((self._package(cache) / "package.json").read_text())["version"])
 
     def start(self, place: Place) -> Running:
         """Headers name the upstream."""
