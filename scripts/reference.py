@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields
+from enum import Enum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import typer
+
+from intertie.api.admin import AdminState, make_admin
+from intertie.api.metrics import GAUGES, Readings
+from intertie.cli import make_cli
 from intertie.core import errors
 from intertie.core.errors import GatewayError, Harm
+from intertie.dataplane.observe import Counters
 from intertie.settings import ENV_PREFIX, FIELDS
 
 REFERENCE: Final = Path(__file__).parents[1] / "docs" / "reference"
@@ -114,18 +122,92 @@ def _default(name: str, value: object) -> str:
     return f"`{str(value).replace(str(Path.home()), '~')}`"
 
 
+def metrics_page() -> str:
+    """One row per metric family."""
+    families = Readings(Counters(), lambda: dict.fromkeys(GAUGES, 0.0)).collect()
+    rows = []
+    for family in sorted(families, key=lambda family: family.name):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = ", ".join(f"`{label}`" for label in getattr(family, "_labelnames", ()))
+        rows.append([f"`{name}`", family.type, labels, family.documentation])
+    return _page(
+        "Metrics",
+        "What `/metrics` says, in Prometheus' text format. Labels come from the configuration (names of routes and "
+        "upstreams) and from fixed lists, so their number is bounded; a model name that no route has is not a label. "
+        "Beside these there are the usual `process_*` and `python_info`.",
+        _table(["metric", "type", "labels", "meaning"], rows),
+    )
+
+
+def admin_api_page() -> str:
+    """One row per operation of the OpenAPI document."""
+    nothing: Any = None
+    app = make_admin(AdminState(**{field.name: nothing for field in fields(AdminState) if field.default is MISSING}))
+    rows = []
+    for path, operations in app.openapi()["paths"].items():
+        for method, operation in operations.items():
+            rows.append([f"`{method.upper()} {path}`", operation.get("summary", "")])
+    return _page(
+        "Admin API",
+        "What the commands talk to, and what your tools may build on. Send `authorization: Bearer <admin key>`; the "
+        "key is in `admin.key` of the data folder, or is what `INTERTIE_ADMIN_KEY` says. A running gateway describes "
+        "the bodies at `/api/docs` (OpenAPI). Errors have the shape of [the others](errors.md).",
+        _table(["operation", "what it does"], rows),
+    )
+
+
+def cli_page() -> str:
+    """One section per command, from its own help."""
+    sections: list[str] = []
+    for path, command in commands():
+        name = " ".join(("intertie", *path))
+        usage = " ".join(command.collect_usage_pieces(typer.Context(command)))
+        rows = [_option(parameter) for parameter in command.params if not parameter.hidden]
+        sections += [f"## {name}", f"`{name} {usage}`".replace(" `", "`"), inspect.cleandoc(command.help or "")]
+        if rows:
+            sections.append(_table(["argument or option", "meaning", "default"], rows))
+    return _page(
+        "Commands",
+        "Every command talks to the running gateway through the [admin API](admin-api.md), except `up`, `migrate` and "
+        "`local-model`. Its address and key come from `INTERTIE_URL` and `INTERTIE_ADMIN_KEY`, or from the data folder "
+        "on the same machine. In a clone, `scripts/intertie` is `intertie`. Secrets are never arguments.",
+        *sections,
+    )
+
+
+def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Words and command object of everything that can be typed after `intertie`."""
+    return _commands(typer.main.get_command(make_cli(lambda *_given, **_named: 0)), ())
+
+
+def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Name and command object of every leaf. Typer brings its own copy of click, which has no public types."""
+    group = getattr(command, "commands", None)
+    if group is None:
+        yield path, command
+        return
+    for name in sorted(group):
+        yield from _commands(group[name], (*path, name))
+
+
+def _option(parameter: Any) -> list[str]:
+    argument = parameter.param_type_name == "argument"
+    names = [parameter.name.upper()] if argument else [*parameter.opts, *parameter.secondary_opts]
+    default = parameter.default
+    if isinstance(default, Enum):
+        default = default.value
+    shown = "" if default in (None, (), "", False) or callable(default) else f"`{default}`"
+    meaning = " ".join((getattr(parameter, "help", None) or "").split())
+    return [", ".join(f"`{name}`" for name in names), meaning, "required" if parameter.required else shown]
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
+    "admin-api.md": admin_api_page,
+    "cli.md": cli_page,
     "errors.md": errors_page,
+    "metrics.md": metrics_page,
     "settings.md": settings_page,
 }
-
-
-def stale() -> Iterator[str]:
-    """Names of pages that do not say what the source says."""
-    for name, make in PAGES.items():
-        path = REFERENCE / name
-        if not path.is_file() or path.read_text(encoding="utf-8") != make():
-            yield name
 
 
 def main() -> None:

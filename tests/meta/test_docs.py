@@ -12,7 +12,7 @@ import pytest
 
 from intertie.controlplane import config, document, entries
 from intertie.controlplane.entries import Entry
-from scripts.reference import PAGES, REFERENCE
+from scripts.reference import PAGES, REFERENCE, commands
 from tests.meta.source import ROOT, tracked
 
 DOCS = ROOT / "docs"
@@ -132,3 +132,26 @@ def test_every_example_of_a_configuration_is_valid(text: str) -> None:
     read = config.parse(text)
 
     assert read.upstreams or read.routes or read.projects
+
+
+def _told() -> Iterator[tuple[str, list[str]]]:
+    """(page, words) of every `intertie …` that the docs tell people to type; generated pages aside."""
+    for page in PAGES_BY_HAND:
+        if page.parent == REFERENCE and page.name in PAGES:
+            continue
+        text = re.sub(r"\\\n\s*", " ", page.read_text(encoding="utf-8"))
+        for line in re.findall(r"(?:^|[`(/])intertie ([a-z][^`\n]*)", text, re.MULTILINE):
+            yield str(page.relative_to(ROOT)), re.split(r"\s#|\s\s|[|)]", line)[0].split()
+
+
+def test_every_command_that_the_docs_tell_people_to_type_exists() -> None:
+    """Command, sub-command and options are real."""
+    known = {path: {name for option in command.params for name in option.opts} for path, command in commands()}
+    wrong = []
+    for page, words in _told():
+        path = next((path for path in known if path == tuple(words[: len(path)])), None)
+        options = {word.split("=")[0] for word in words if word.startswith("-")}
+        if path is None or options - known[path]:
+            wrong.append(f"{page}: intertie {' '.join(words)}")
+
+    assert not wrong, "\n".join(wrong)
