@@ -67,7 +67,7 @@ def assert_speaks(door: Door, text: str | None) -> None:
 
 def test_create(client: OpenAI, door: Door) -> None:
     """A whole answer with text, usage and a request id."""
-    answer = client.chat.completions.create(model=door.model, messages=HELLO, max_tokens=24)
+    answer = client.chat.completions.create(model=door.model, messages=HELLO, max_tokens=24, temperature=0)
     assert_speaks(door, answer.choices[0].message.content)
     assert answer.usage is not None
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens > 0
@@ -76,7 +76,9 @@ def test_create(client: OpenAI, door: Door) -> None:
 
 def test_stream(client: OpenAI, door: Door) -> None:
     """Chunks of one id add up to the text; no usage chunk comes unasked, though the gateway asks for one itself."""
-    with client.chat.completions.create(model=door.model, messages=HELLO, max_tokens=24, stream=True) as stream:
+    with client.chat.completions.create(
+        model=door.model, messages=HELLO, max_tokens=24, temperature=0, stream=True
+    ) as stream:
         chunks = list(stream)
     assert_speaks(door, "".join(chunk.choices[0].delta.content or "" for chunk in chunks))
     assert len({chunk.id for chunk in chunks}) == 1
@@ -88,7 +90,7 @@ def test_stream_with_usage(client: OpenAI, door: Door) -> None:
     """Asked for, usage comes last, in a chunk without choices."""
     options: Any = {"include_usage": True}
     with client.chat.completions.create(
-        model=door.model, messages=HELLO, max_tokens=24, stream=True, stream_options=options
+        model=door.model, messages=HELLO, max_tokens=24, temperature=0, stream=True, stream_options=options
     ) as stream:
         *_, last = stream
     assert last.choices == []
@@ -98,7 +100,7 @@ def test_stream_with_usage(client: OpenAI, door: Door) -> None:
 
 def test_the_stream_helper(client: OpenAI, door: Door) -> None:
     """`.stream()` assembles the final completion."""
-    with client.chat.completions.stream(model=door.model, messages=HELLO, max_tokens=24) as stream:
+    with client.chat.completions.stream(model=door.model, messages=HELLO, max_tokens=24, temperature=0) as stream:
         kinds = {event.type for event in stream}
         final = stream.get_final_completion()
     assert {"chunk", "content.delta"} <= kinds
@@ -119,7 +121,9 @@ async def test_four_async_calls_at_once(door: Door) -> None:
 async def test_async_stream(door: Door) -> None:
     """An async iteration over chunks."""
     async with AsyncOpenAI(base_url=door.gateway.base_url, api_key=door.gateway.key, timeout=60) as client:
-        stream = await client.chat.completions.create(model=door.model, messages=HELLO, max_tokens=24, stream=True)
+        stream = await client.chat.completions.create(
+            model=door.model, messages=HELLO, max_tokens=24, temperature=0, stream=True
+        )
         assert_speaks(door, "".join([chunk.choices[0].delta.content or "" async for chunk in stream]))
 
 
@@ -131,7 +135,9 @@ def _only_call(answer: ChatCompletion) -> ChatCompletionMessageFunctionToolCall:
 
 def test_tools_there_and_back(client: OpenAI, door: Door) -> None:
     """The model calls the tool; given its result, it answers in words."""
-    asked = client.chat.completions.create(model=door.model, messages=WEATHER, tools=TOOLS, max_tokens=80)
+    asked = client.chat.completions.create(
+        model=door.model, messages=WEATHER, tools=TOOLS, max_tokens=80, temperature=0
+    )
     assert asked.choices[0].finish_reason == "tool_calls"
     call = _only_call(asked)
     assert call.function.name == "get_weather"
@@ -139,14 +145,16 @@ def test_tools_there_and_back(client: OpenAI, door: Door) -> None:
     turn = cast("ChatCompletionMessageParam", asked.choices[0].message.model_dump(exclude_none=True))
     result: ChatCompletionMessageParam = {"role": "tool", "tool_call_id": call.id, "content": "18 degrees, sunny"}
     told = client.chat.completions.create(
-        model=door.model, messages=[*WEATHER, turn, result], tools=TOOLS, max_tokens=40
+        model=door.model, messages=[*WEATHER, turn, result], tools=TOOLS, max_tokens=40, temperature=0
     )
     assert_speaks(door, told.choices[0].message.content)
 
 
 def test_streamed_tools(client: OpenAI, door: Door) -> None:
     """Tool-call deltas join to the same call, by the client's own accumulator."""
-    with client.chat.completions.stream(model=door.model, messages=WEATHER, tools=TOOLS, max_tokens=80) as stream:
+    with client.chat.completions.stream(
+        model=door.model, messages=WEATHER, tools=TOOLS, max_tokens=80, temperature=0
+    ) as stream:
         final = stream.get_final_completion()
     (call,) = final.choices[0].message.tool_calls or []
     assert call.function.name == "get_weather"
@@ -157,15 +165,17 @@ def test_parse(client: OpenAI, door: Door) -> None:
     """A JSON schema goes through and the answer obeys it."""
     question: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Name a city and its country."}]
     parsed = client.chat.completions.parse(
-        model=door.model, messages=question, response_format=City, max_tokens=200, frequency_penalty=0.6
+        model=door.model, messages=question, response_format=City, max_tokens=200, temperature=0, frequency_penalty=0.6
     )
     assert isinstance(parsed.choices[0].message.parsed, City)
 
 
 def test_legacy_completions(client: OpenAI, door: Door) -> None:
     """The old endpoint, whole and streamed."""
-    whole = client.completions.create(model=door.model, prompt="Once upon a time", max_tokens=12)
-    stream = client.completions.create(model=door.model, prompt="Once upon a time", max_tokens=12, stream=True)
+    whole = client.completions.create(model=door.model, prompt="Once upon a time", max_tokens=12, temperature=0)
+    stream = client.completions.create(
+        model=door.model, prompt="Once upon a time", max_tokens=12, temperature=0, stream=True
+    )
     assert_speaks(door, whole.choices[0].text)
     assert_speaks(door, "".join(chunk.choices[0].text for chunk in stream))
 

@@ -16,7 +16,7 @@ function assertSpeaks(text) {
 }
 
 test('create', async () => {
-  const answer = await client.chat.completions.create({ model: MODEL, messages, max_tokens: 24 });
+  const answer = await client.chat.completions.create({ model: MODEL, messages, max_tokens: 24, temperature: 0 });
   assertSpeaks(answer.choices[0].message.content);
   assert.ok(answer.usage.total_tokens > 0);
   assert.ok(answer._request_id);
@@ -25,14 +25,14 @@ test('create', async () => {
 test('server-sent events', async () => {
   const options = { include_usage: true };
   const chunks = [];
-  const stream = await client.chat.completions.create({ model: MODEL, messages, max_tokens: 24, stream: true, stream_options: options });
+  const stream = await client.chat.completions.create({ model: MODEL, messages, max_tokens: 24, temperature: 0, stream: true, stream_options: options });
   for await (const chunk of stream) chunks.push(chunk);
   assertSpeaks(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? '').join(''));
   assert.ok(chunks.at(-1).usage.completion_tokens > 0);
 });
 
 test('stream helper', async () => {
-  const stream = client.chat.completions.stream({ model: MODEL, messages, max_tokens: 24 });
+  const stream = client.chat.completions.stream({ model: MODEL, messages, max_tokens: 24, temperature: 0 });
   let heard = '';
   stream.on('content', (piece) => { heard += piece; });
   assertSpeaks((await stream.finalChatCompletion()).choices[0].message.content);
@@ -43,14 +43,14 @@ test('runTools', async () => {
   const asked = [];
   const get_weather = (input) => { asked.push(JSON.parse(input)); return '18 degrees, sunny'; };
   const tools = [{ type: 'function', function: { name: 'get_weather', description: 'The weather in a city.', parameters, function: get_weather } }];
-  const runner = client.chat.completions.runTools({ model: MODEL, messages: weather, tools, max_tokens: 80 });
+  const runner = client.chat.completions.runTools({ model: MODEL, messages: weather, tools, max_tokens: 80, temperature: 0 });
   assertSpeaks(await runner.finalContent());
   assert.equal(asked.length, 1);
   assert.ok('city' in asked[0]);
 });
 
 test('abort', async () => {
-  const stream = await client.chat.completions.create({ model: MODEL, messages, max_tokens: 400, stream: true });
+  const stream = await client.chat.completions.create({ model: MODEL, messages, max_tokens: 400, temperature: 0, stream: true });
   let chunks = 0;
   for await (const _ of stream) { chunks += 1; stream.controller.abort(); }
   assert.ok(chunks >= 1);
