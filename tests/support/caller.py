@@ -24,12 +24,17 @@ class Heard:
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
+    received: bytearray = field(default_factory=bytearray)
     complete: bool = False
     """The answer ended as HTTP says it must (length reached, or final chunk seen)."""
     asked_at: float = 0.0
     head_at: float | None = None
     ended_at: float | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The body as far as it arrived."""
+        return bytes(self.received)
 
     @property
     def json(self) -> dict[str, Any]:
@@ -87,7 +92,7 @@ class _Parsing:
 
     def on_body(self, body: bytes) -> None:
         if not self.heard.complete:
-            self.heard.body += body
+            self.heard.received += body
 
     def on_message_complete(self) -> None:
         if self.heard.status < 200:
@@ -114,7 +119,7 @@ class Line:
     async def hear(self, heard: Heard, until: bytes | None = None) -> Heard:
         """Read to the end of the answer, or until the body holds `until`. A broken connection ends it incomplete."""
         parsing = _Parsing(heard)
-        while not heard.complete and not (until is not None and until in heard.body):
+        while not heard.complete and not (until is not None and until in heard.received):
             try:
                 received = await self._reader.read(65536)
             except ConnectionError:
