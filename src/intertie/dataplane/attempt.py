@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from intertie.core.errors import (
@@ -143,18 +142,18 @@ async def answer(x: Exchange, candidates: tuple[Candidate, ...], reply: Reply, d
                     ) from None
                 extra = True
                 who = choice.who
-                await _rest(x, backoff(x.tries, d.rng, choice.same), now)
+                await _rest(x, backoff(x.tries, d.rng, choice.same), d)
     finally:
         if extra:
             d.budgets.extra_done(group)
         d.budgets.end(group)
 
 
-async def _rest(x: Exchange, delay: float, now: float) -> None:
+async def _rest(x: Exchange, delay: float, d: Dataplane) -> None:
     """Wait before the next attempt: at most a quarter of the time left, and never past ten seconds (S3)."""
-    delay = min(delay, 0.25 * (x.deadline - now), 10.0)
+    delay = min(delay, 0.25 * (x.deadline - d.monotonic()), 10.0)
     if delay > 0:
-        await asyncio.sleep(delay)
+        await d.sleep(delay)
 
 
 async def _attempt(x: Exchange, who: tuple[Candidate, Credential | None], reply: Reply, d: Dataplane) -> bytes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from intertie.core.errors import Harm, UpstreamError
 from intertie.core.providers import Adapter
@@ -50,6 +51,7 @@ class Dataplane:
         self.budgets = RetryBudgets()
         self.monotonic: Callable[[], float] = time.monotonic
         self.wall: Callable[[], float] = time.time
+        self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     def speaks(self, provider: str, operation: Operation) -> bool:
         """True if this adapter can do this operation."""

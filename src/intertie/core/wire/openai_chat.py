@@ -152,7 +152,7 @@ class ChatReader:
                 self._output_bytes += len(piece)
             else:
                 looked = self._look(piece)
-                if self.error is not None:
+                if self._broken():
                     break
                 if looked is None:
                     continue
@@ -178,6 +178,9 @@ class ChatReader:
     def output_so_far(self) -> int:
         """Estimated output tokens delivered so far."""
         return estimate_output(max(0, self._output_bytes - self._pieces * self._overhead), self._pieces)
+
+    def _broken(self) -> bool:
+        return self.error is not None
 
     def _look(self, piece: bytes) -> bytes | None:
         """Parse one event. Returns it (repaired where needed), or `None` if the client is not to see it."""
@@ -212,6 +215,8 @@ class ChatReader:
 
 def _wants_a_look(piece: bytes) -> bool:
     if b'"usage"' in piece and b'"usage":null' not in piece:
+        return True
+    if piece[:1] != b"{" or piece[-1:] != b"}":
         return True
     return b'"error"' in piece or b'"tool_calls"' in piece or piece == DONE or not _is_utf8(piece)
 

@@ -1,0 +1,255 @@
+"""Whole requests as playbooks: what upstreams do, what the client and the books get."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from intertie.core.errors import UpstreamReset, UpstreamUnreachable
+from intertie.core.terms import State, Timeouts, Usage
+from tests.support.playbook import STALL, Playbook, Script
+
+JSON = {"content-type": "application/json"}
+EVENTS = {"content-type": "text/event-stream"}
+GOOD_BODY = (
+    b'{"model":"inner","choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":4,"completion_tokens":2}}'
+)
+WORD = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n'
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":2}}\n\n'
+DONE = b"data: [DONE]\n\n"
+REFUSED = UpstreamUnreachable("The upstream cannot be reached.")
+
+
+def whole() -> Script:
+    return Script(GOOD_BODY, headers=JSON)
+
+
+def streamed(*steps: bytes | Exception | str) -> Script:
+    return Script(*(steps or (WORD, USAGE, DONE)), headers=EVENTS)
+
+
+def failing(status: int, body: bytes = b"{}", **headers: str) -> Script:
+    return Script(body, status=status, headers={**JSON, **{k.replace("_", "-"): v for k, v in headers.items()}})
+
+
+async def test_a_whole_answer_is_settled_before_it_is_sent() -> None:
+    play = Playbook([whole()])
+    reply = await play.run()
+
+    assert (reply.status, reply.body, reply.settled_at_finish) == (200, GOOD_BODY, 1)
+    assert (play.settled.state, play.settled.attempts[0].usage) == (State.OK, Usage(input=4, output=2))
+    assert play.settled.attempts[0].cost == 4 + 2 * 2
+    assert reply.headers["x-intertie-cost"] == "0.000008"
+    assert reply.headers["x-intertie-target"] == "name-up0/inner"
+    assert reply.headers["x-intertie-attempts"] == "1"
+
+
+async def test_a_stream_ends_with_its_marker_after_the_books_have_it() -> None:
+    play = Playbook([streamed()])
+    reply = await play.run(stream=True)
+
+    assert reply.body == WORD + DONE
+    assert reply.settled_at_finish == 1
+    assert play.settled.attempts[0].usage == Usage(input=4, output=2)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        REFUSED,
+        UpstreamReset("reset"),
+        failing(500),
+        failing(503),
+        failing(529),
+        failing(429, retry_after="5"),
+        failing(402),
+        failing(401),
+        failing(404),
+        failing(302),
+        Script(b"<html>sorry</html>", headers={"content-type": "text/html"}),
+    ],
+    ids=str,
+)
+async def test_s2_a_failure_before_output_goes_to_the_next_target(fault: Script | Exception, stream: bool) -> None:
+    play = Playbook([fault], [streamed() if stream else whole()])
+    reply = await play.run(stream=stream)
+
+    assert reply.status == 200
+    assert reply.body == (WORD + DONE if stream else GOOD_BODY)
+    assert [a.state for a in play.settled.attempts] == [State.FAILED, State.OK]
+    assert reply.headers["x-intertie-attempts"] == "2"
+    assert len(play.ledger.openings) == 2
+
+
+async def test_s1_an_error_event_before_output_fails_over() -> None:
+    play = Playbook([streamed(b'data: {"error":{"code":"overloaded"}}\n\n')], [streamed()])
+    reply = await play.run(stream=True)
+    assert reply.body == WORD + DONE
+
+
+async def test_s1_an_empty_completion_fails_over() -> None:
+    play = Playbook([streamed(DONE)], [streamed()])
+    assert (await play.run(stream=True)).body == WORD + DONE
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_s2_the_callers_own_mistake_is_final(status: int) -> None:
+    play = Playbook([failing(status, b'{"error":{"message":"too long","code":"context_length_exceeded"}}')], [whole()])
+    reply = await play.run()
+
+    assert (reply.status, reply.json["error"]["code"]) == (status, "context_length_exceeded")
+    assert len(play.settled.attempts) == 1
+    assert reply.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        (UpstreamReset("reset"),),
+        (b'data: {"error":{"message":"x"}}\n\n',),
+        (b"data: {broken\n\n", b'data: {"error"'),
+        (),
+    ],
+    ids=["reset", "error event", "garbage", "no marker"],
+)
+async def test_s1_after_the_commit_point_nothing_else_is_tried_and_no_marker_is_sent(ending: tuple[bytes, ...]) -> None:
+    play = Playbook([streamed(WORD, *ending)], [streamed()])
+    reply = await play.run(stream=True)
+
+    assert reply.status == 200
+    assert reply.body.startswith(WORD + b'data: {"error":{')
+    assert b"[DONE]" not in reply.body
+    (attempt,) = play.settled.attempts
+    assert (attempt.state, attempt.usage.estimated, attempt.usage.output) == (State.INTERRUPTED, True, 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code"),
+    [
+        (REFUSED, 502, "upstream_unreachable"),
+        (failing(500), 502, "upstream_failed"),
+        (failing(503), 503, "upstream_unavailable"),
+        (failing(401), 502, "upstream_auth"),
+        (failing(402), 503, "upstream_quota"),
+        (failing(404), 404, "model_not_found"),
+        (failing(429, retry_after="7"), 429, "rate_limit_exceeded"),
+        (Script(b"<html>", headers={"content-type": "text/html"}), 502, "upstream_invalid"),
+    ],
+    ids=str,
+)
+async def test_s2_when_all_fail_the_client_gets_the_error_of_the_table(fault: object, status: int, code: str) -> None:
+    play = Playbook([fault, fault, fault])  # type: ignore[list-item]
+    reply = await play.run()
+
+    assert (reply.status, reply.json["error"]["code"]) == (status, code)
+    assert len(play.settled.attempts) <= 2
+    if status in (429, 503):
+        assert int(reply.headers["retry-after"]) >= 1
+    assert "secret" not in reply.body.decode()
+    assert "up0.test" not in reply.body.decode()
+
+
+async def test_f40_a_refused_credential_is_parked_and_the_other_one_answers() -> None:
+    play = Playbook([failing(401), whole(), whole()], keys=2)
+    assert (await play.run()).status == 200
+    assert len(set(play.asked)) == 2
+    assert [a.error for a in play.settled.attempts] == ["upstream_auth", ""]
+
+
+async def test_s7_a_stall_before_output_fails_over_and_one_after_it_breaks_the_stream() -> None:
+    quick = Timeouts(first_output=0.02, between_output=0.02)
+    before = Playbook([streamed(STALL)], [streamed()], timeouts=quick)
+    after = Playbook([streamed(WORD, STALL)], [streamed()], timeouts=quick)
+
+    assert (await before.run(stream=True)).body == WORD + DONE
+    broken = await after.run(stream=True)
+    assert broken.body.startswith(WORD + b'data: {"error":{')
+    assert b"[DONE]" not in broken.body
+
+
+async def test_s7_the_deadline_ends_the_request_whatever_the_route_allows() -> None:
+    play = Playbook([streamed(STALL)], [streamed()], deadline=0.02)
+    reply = await play.run(stream=True)
+    assert (reply.status, reply.json["error"]["code"]) == (504, "deadline_exceeded")
+
+
+@pytest.mark.parametrize(("steps", "output"), [((STALL,), 0), ((WORD, STALL), 1)])
+async def test_s10_a_client_that_leaves_cancels_the_upstream_and_is_charged(steps: tuple[bytes], output: int) -> None:
+    play = Playbook([streamed(*steps)])
+    task = asyncio.create_task(play.run(stream=True))
+    while not play.transports["up0"].open_now or (output and not play.reply.body):
+        await asyncio.sleep(0)
+    play.exchange.gone = True
+    task.cancel()
+    await task
+
+    assert play.transports["up0"].open_now == 0
+    assert (play.settled.state, play.settled.status) == (State.CANCELLED, 499)
+    (attempt,) = play.settled.attempts
+    assert (attempt.usage.estimated, attempt.usage.output) == (True, output)
+    assert not play.reply.finished
+
+
+async def test_s12_a_stream_that_the_gateway_ends_is_told_in_band() -> None:
+    play = Playbook([streamed(WORD, STALL)])
+    task = asyncio.create_task(play.run(stream=True))
+    await play.reply.heard.wait()
+    task.cancel()
+    await task
+    assert b'"code":"server_shutdown"' in play.reply.body
+    assert play.settled.state is State.INTERRUPTED
+
+
+async def test_f41_once_the_retry_budget_is_spent_the_answer_is_immediate() -> None:
+    play = Playbook([failing(500)], [whole()])
+    spent = play.dataplane.budgets
+    while spent.extra(("org", "m"), play.dataplane.monotonic(), cheap=False):
+        spent.extra_done(("org", "m"))
+    reply = await play.run()
+
+    assert (reply.status, reply.json["error"]["code"]) == (503, "retry_budget_exhausted")
+    assert reply.headers["x-should-retry"] == "false"
+    assert int(reply.headers["retry-after"]) >= 1
+    assert len(play.ledger.openings) == 1
+
+
+async def test_an_unknown_model_is_a_404_and_no_attempt() -> None:
+    play = Playbook([whole()])
+    reply = await play.run(model="nobody")
+    assert (reply.status, reply.json["error"]["code"]) == (404, "model_not_found")
+    assert play.ledger.openings == play.ledger.settlements == []
+
+
+async def test_a_missing_key_is_a_401_that_names_the_remedy() -> None:
+    play = Playbook([whole()])
+    play.exchange.headers = {}
+    reply = await play.run()
+    assert (reply.status, reply.json["error"]["code"]) == (401, "missing_api_key")
+    assert "Authorization" in reply.json["error"]["message"]
+
+
+async def test_a_caller_may_lower_its_trust_ceiling_and_then_reaches_no_vendor() -> None:
+    play = Playbook([whole()])
+    play.exchange.headers = {**play.exchange.headers, b"x-intertie-trust": b"own"}
+    reply = await play.run()
+    assert reply.status == 503
+    assert play.ledger.openings == []
+
+
+async def test_an_unforeseen_error_is_a_500_with_the_request_id_and_settles() -> None:
+    play = Playbook([ZeroDivisionError("secret detail")])
+    reply = await play.run()
+    assert (reply.status, reply.json["error"]["request_id"]) == (500, "req_1")
+    assert "secret detail" not in reply.body.decode()
+    assert play.settled.state is State.FAILED
+
+
+async def test_a_large_answer_is_relayed_without_being_held() -> None:
+    filler = b'{"data":"' + b"x" * (9 * 1024 * 1024)
+    tail = b'","choices":[],"usage":{"prompt_tokens":4,"completion_tokens":9}}'
+    play = Playbook([Script(filler, tail, headers=JSON)])
+    reply = await play.run()
+    assert reply.body == filler + tail
+    assert play.settled.attempts[0].usage == Usage(input=4, output=9)
