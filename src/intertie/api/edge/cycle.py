@@ -1,0 +1,248 @@
+"""One request and its answer on a connection: the ASGI side of the edge."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Final, Protocol
+
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from intertie.api.edge.rules import Header
+from intertie.core.errors import Bug
+from intertie.core.wire.openai_errors import error_object
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+_LOG: Final = logging.getLogger("intertie.edge")
+_WATCHED: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+
+
+class Connection(Protocol):
+    """What a cycle needs of its connection."""
+
+    transport: asyncio.Transport
+    flow: FlowControl
+
+    def answer_defaults(self) -> bytes:
+        """Header lines of every answer, each ending in CR LF."""
+        ...
+
+    def answered(self, cycle: Cycle) -> None:
+        """The last byte of the answer was handed to the transport."""
+        ...
+
+    def ended(self, cycle: Cycle) -> None:
+        """The application has returned; nothing of the request is used any more."""
+        ...
+
+    def close(self) -> None:
+        """Close once everything written is delivered."""
+        ...
+
+    def new_request_id(self) -> str:
+        """An id for an answer that the application did not make."""
+        ...
+
+
+class Cycle:
+    """Receives nothing but a whole message, sends one answer, and tells who asked when the client leaves.
+
+    The application finds it as `scope["extensions"]["intertie"]`. It does not hold the scope, so that a request leaves
+    no reference cycle behind for the garbage collector.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_connection",
+        "_head_only",
+        "_left",
+        "_listeners",
+        "_received",
+        "_remaining",
+        "body",
+        "complete",
+        "disconnected",
+        "keep_alive",
+        "started",
+    )
+
+    def __init__(self, connection: Connection, *, head_only: bool, keep_alive: bool, body: bytes) -> None:
+        self._connection = connection
+        self._head_only = head_only
+        self._chunked = False
+        self._remaining = 0
+        self._received = False
+        self._left: asyncio.Event | None = None
+        self._listeners: list[Callable[[], None]] | None = None
+        self.keep_alive = keep_alive
+        self.body = body
+        self.started = False
+        self.complete = False
+        self.disconnected = False
+
+    def __repr__(self) -> str:
+        state = "answered" if self.complete else "gone" if self.disconnected else "open"
+        return f"<Cycle {state}, {len(self.body)} bytes received>"
+
+    # -- for the application -----------------------------------------------------------------------------------------
+
+    def on_disconnect(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once, in the event loop, if the client leaves before the answer is complete.
+
+        Leaving is: connection reset, end of the client's sending side, or an answer unread for `stall_seconds`. No task
+        watches for it, so it costs a list. Called soon if the client has left already.
+        """
+        if self.disconnected:
+            asyncio.get_running_loop().call_soon(callback)
+        elif not self.complete:
+            self._listeners = [callback] if self._listeners is None else [*self._listeners, callback]
+
+    def abort(self) -> None:
+        """Close without completing the answer, so that the client cannot take it for a whole one."""
+        self._connection.close()
+
+    async def receive(self) -> Message:
+        """The whole body at the first call; after that `http.disconnect`, once the client left or has its answer."""
+        if not self._received:
+            self._received = True
+            return {"type": "http.request", "body": self.body, "more_body": False}
+        if not self.disconnected and not self.complete:
+            if self._left is None:
+                self._left = asyncio.Event()
+            await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Send head or body. Waits while more than 64 KiB are unread; does nothing once the client has left.
+
+        Raises `RuntimeError` for messages out of order, a body of another length than announced, or a header that would
+        split the answer.
+        """
+        flow = self._connection.flow
+        if flow.write_paused and not self.disconnected:
+            await flow.drain()
+        if self.disconnected:
+            return
+        kind = message["type"]
+        if not self.started:
+            if kind != "http.response.start":
+                raise RuntimeError(f"expected http.response.start, got {kind}")
+            self._start(message["status"], message.get("headers", ()))
+        elif self.complete:
+            raise RuntimeError(f"{kind} after the end of the answer")
+        elif kind != "http.response.body":
+            raise RuntimeError(f"expected http.response.body, got {kind}")
+        else:
+            self._write(message.get("body", b""), more=message.get("more_body", False))
+
+    # -- for the connection ------------------------------------------------------------------------------------------
+
+    async def run(self, app: App, scope: Scope) -> None:
+        """Run the application and see to it that the client gets a whole answer or a closed connection."""
+        try:
+            await app(scope, self.receive, self.send)
+            if not self.complete and not self.disconnected:
+                _LOG.error("the application returned without completing its answer")
+                await self._fail()
+        except asyncio.CancelledError:
+            if not self.complete:
+                self._connection.close()
+            raise
+        except Exception:  # noqa: BLE001 - border: whatever the application raises becomes an answer and a log line
+            _LOG.exception("the application failed")
+            await self._fail()
+        finally:
+            self._listeners = None
+            self._connection.ended(self)
+
+    def leave(self) -> None:
+        """The client is gone: tell those who asked, and drop whatever is sent from now on."""
+        if self.complete or self.disconnected:
+            return
+        self.disconnected = True
+        if self._left is not None:
+            self._left.set()
+        for callback in self._listeners or ():
+            # Through the loop: a failing callback is reported there and keeps nobody else from being told.
+            asyncio.get_running_loop().call_soon(callback)
+        self._listeners = None
+
+    # -- the answer --------------------------------------------------------------------------------------------------
+
+    def _start(self, status: int, headers: Iterable[Header]) -> None:
+        lines = []
+        length: int | None = None
+        closes = False
+        for name, value in headers:
+            lowered = name.lower()
+            if lowered in _WATCHED:
+                if lowered == b"content-length":
+                    length = int(value)
+                elif lowered == b"transfer-encoding":
+                    continue  # framing is ours: chunked exactly when there is no length
+                else:
+                    closes = b"close" in value.lower()
+                    continue
+            lines.append(b"%b: %b\r\n" % (lowered, value))
+        if closes or not self.keep_alive:
+            self.keep_alive = False
+            lines.append(b"connection: close\r\n")
+        if length is not None:
+            self._remaining = length
+        elif not self._head_only and status not in (204, 304):
+            self._chunked = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+        head = b"".join(lines)
+        if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
+            # T09: one pass over the head instead of two regular expressions per header.
+            raise RuntimeError("a header would split the answer")
+        connection = self._connection
+        connection.transport.write(b"%b%b%b\r\n" % (STATUS_LINE[status], connection.answer_defaults(), head))
+        self.started = True
+
+    def _write(self, body: bytes, *, more: bool) -> None:
+        if self._head_only:
+            self._remaining = 0
+        elif self._chunked:
+            if body:
+                ending = b"\r\n" if more else b"\r\n0\r\n\r\n"
+                self._connection.transport.write(b"%x\r\n%b%b" % (len(body), body, ending))
+            elif not more:
+                self._connection.transport.write(b"0\r\n\r\n")
+        else:
+            self._remaining -= len(body)
+            if self._remaining < 0:
+                raise RuntimeError("the body is longer than its Content-Length")
+            if body:
+                self._connection.transport.write(body)
+        if not more:
+            if self._remaining:
+                raise RuntimeError("the body is shorter than its Content-Length")
+            self.complete = True
+            self._listeners = None
+            if self._left is not None:
+                self._left.set()
+            self._connection.answered(self)
+
+    async def _fail(self) -> None:
+        """An internal error if nothing was sent, a visibly broken answer otherwise."""
+        if self.started or self.disconnected:
+            if not self.complete:
+                self._connection.close()
+            return
+        request_id = self._connection.new_request_id()
+        body = error_object(Bug("The gateway failed; its log has the details."), request_id)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+            (b"x-request-id", request_id.encode("ascii")),
+            (b"connection", b"close"),
+        ]
+        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
