@@ -47,20 +47,24 @@ make_environment() {
 }
 
 # progress TOTAL: turns pip's chatter into one moving line (or one line in ten, when nobody watches).
+# In bash, because the awk of some systems holds its input back until the end.
 progress() {
-  local watched=0
-  if [ -t 2 ]; then watched=1; fi
-  awk -v total="$1" -v watched="$watched" '
-    /^(Collecting|Requirement already satisfied)/ {
-      n += 1
-      name = ($1 == "Collecting") ? $2 : $4
-      sub(/[=<>;(].*/, "", name)
-      if (watched) printf "\r\033[K  %d of %d  %s", n, total, name
-      else if (n % 10 == 0 || n == total) printf "  %d of %d\n", n, total
-      fflush()
-    }
-    /^ *Downloading .*[(][0-9.]+ MB[)]/ { if (!watched || $0 ~ /[0-9][0-9][.0-9]* MB/) { sub(/^ */, "  "); print; fflush() } }
-    /^Installing collected/ { if (watched) printf "\r\033[K"; print "  unpacking"; fflush() }' >&2
+  local line name seen=0
+  while IFS= read -r line; do
+    case "$line" in
+      Collecting\ *)
+        seen=$((seen + 1))
+        name=${line#Collecting }
+        name=${name%%[=<>;(]*}
+        if [ -t 2 ]; then
+          printf '\r\033[K  %s of %s  %s' "$seen" "$1" "$name" >&2
+        elif [ $((seen % 10)) = 0 ]; then
+          say "  $seen of $1"
+        fi ;;
+      *Downloading*"("[0-9][0-9]*"."*" MB)"*) say "  ${line#"${line%%D*}"}" ;;
+      Installing\ collected*) if [ -t 2 ]; then printf '\r\033[K' >&2; fi; say "  unpacking" ;;
+    esac
+  done
 }
 
 # install LOCK [pip option...]: does nothing when this very lock is installed already.
