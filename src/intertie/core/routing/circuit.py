@@ -66,6 +66,8 @@ class Standing(Enum):
     """What a plan may do with a target now."""
 
     READY = auto()
+    TRIAL = auto()
+    """Half-open, or due to be, and nobody is trying it yet."""
     OUT = auto()
     """Ejected, or its trial is in flight."""
     RESTING = auto()
@@ -115,6 +117,7 @@ class Circuit:
         self.rest_until = _NEVER
         """Until when the model is believed not to be served."""
         self.probed_at = _NEVER
+        """When it was last asked on trial, or ejected: probes keep their distance from both."""
         self.run = 0.0
         """Weighted failures since the last success."""
         self.causes: deque[tuple[float, str]] = deque(maxlen=5)
@@ -144,7 +147,7 @@ class Circuit:
             return Standing.READY
         if state is CircuitState.OPEN and now < self.until:
             return Standing.OUT
-        return Standing.READY if self._trial_free(now) else Standing.OUT
+        return Standing.TRIAL if self._trial_free(now) else Standing.OUT
 
     def share(self, now: float) -> float:
         """Which part of its normal traffic it gets, within [0.1, 1]: it ramps up after coming back."""
@@ -305,6 +308,7 @@ class Circuit:
         self.ejections = min(ejections, int(LONGEST_EJECTION / EJECTION))
         self.until = now + min(EJECTION * self.ejections, LONGEST_EJECTION) * self._rng.uniform(0.8, 1.2)
         self._trial_at = None
+        self.probed_at = now
 
     def _half_open(self) -> None:
         self.state = CircuitState.HALF_OPEN

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Final, Protocol
 
@@ -55,27 +55,29 @@ def plan(
     health = conditions.health
     if len(eligible) == 1 and health.standing(eligible[0].key, now) is Standing.READY:
         return (eligible[0],)
-    ready: list[Candidate] = []
+    usable: list[Candidate] = []
     out: dict[TargetKey, Candidate] = {}
     resting: dict[TargetKey, Candidate] = {}
+    ready = False
     for candidate in eligible:
         key = candidate.key
         standing = health.standing(key, now)
-        if standing is Standing.READY:
-            ready.append(candidate)
+        if standing is Standing.READY or standing is Standing.TRIAL:
+            usable.append(candidate)
+            ready = ready or standing is Standing.READY
         elif standing is Standing.OUT:
             out[key] = candidate
         elif standing is Standing.RESTING:
             resting[key] = candidate
-    if not ready and not out:
-        if not resting:
-            raise NoTarget("Every target of this model is being drained.", retry_after=BARRED_WAIT)
-        return (_degraded(resting[health.rested(resting)]),)
     if ready:
-        kept = health.spare(out, len(out) - (len(ready) + len(out)) // 2, now) if out else []
-        order = _ordered(_paced(ready, health, now), call, route, conditions)
+        kept = health.spare(out, len(out) - (len(usable) + len(out)) // 2, now) if out else []
+        order = _ordered(_paced(usable, health, now), call, route, conditions)
         return (*_ramped(order, conditions, now), *(_degraded(out[key]) for key in kept))
-    return _last_resort(out, call, route, conditions, now)
+    if usable or out:
+        return _last_resort(usable, out, call, route, conditions, now)
+    if resting:
+        return (_degraded(resting[health.rested(resting)]),)
+    raise NoTarget("Every target of this model is being drained.", retry_after=BARRED_WAIT)
 
 
 def _eligible(call: Call, caller: Caller, route: Route, snapshot: Snapshot, conditions: Conditions) -> list[Candidate]:
@@ -105,18 +107,28 @@ def _eligible(call: Call, caller: Caller, route: Route, snapshot: Snapshot, cond
 
 
 def _last_resort(
-    out: dict[TargetKey, Candidate], call: Call, route: Route, conditions: Conditions, now: float
+    trial: Sequence[Candidate],
+    out: Mapping[TargetKey, Candidate],
+    call: Call,
+    route: Route,
+    conditions: Conditions,
+    now: float,
 ) -> tuple[Candidate, ...]:
-    """Everybody is ejected: those that still answer something stay in use, else one probe per second goes through."""
+    """Nobody is in full use: those that still answer something serve, else one probe per second goes through."""
     health = conditions.health
-    living = sum(health.alive(key, now) for key in out)
-    if living:
-        kept = health.spare(out, max(living, len(out) - len(out) // 2), now)
-        return tuple(_ordered([_degraded(out[key]) for key in kept], call, route, conditions))
-    probe = health.probe(out, now)
-    if probe is None:
-        raise NoTarget("No target of this model is healthy.", retry_after=health.earliest(out, now))
-    return (_degraded(out[probe]),)
+    everybody = {candidate.key: candidate for candidate in trial} | dict(out)
+    living = {key for key in everybody if health.alive(key, now)}
+    if not living:
+        probe = health.probe(everybody, now)
+        if probe is None:
+            raise NoTarget("No target of this model is healthy.", retry_after=health.earliest(everybody, now))
+        return (_degraded(everybody[probe]),)
+    worth = living.union(candidate.key for candidate in trial)
+    ranked = health.spare(everybody, len(everybody), now)
+    others = len(everybody) - len(everybody) // 2 - len(worth)
+    first = _ordered([everybody[key] for key in everybody if key in worth], call, route, conditions)
+    rest = [everybody[key] for key in ranked if key not in worth][: max(0, others)]
+    return tuple(_degraded(candidate) for candidate in (*first, *rest))
 
 
 def _ordered(candidates: Sequence[Candidate], call: Call, route: Route, conditions: Conditions) -> Sequence[Candidate]:

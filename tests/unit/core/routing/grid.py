@@ -105,7 +105,7 @@ Behaviour = Callable[[float, Random], tuple[float, UpstreamError | None]]
 
 
 class Simulation:
-    """Clients call one route at a constant rate; each call walks its plan as the data plane would, three attempts at most.
+    """Clients call one route at a constant rate; each call walks its plan as the data plane would, three attempts long.
 
     Nothing sleeps: outcomes are events on a heap, and the clock jumps from one to the next.
     """
