@@ -10,7 +10,11 @@ import sqlalchemy as sa
 
 from intertie.core.pricing import MAX_COST, MAX_TOKENS
 from intertie.core.terms import State
+from intertie.store.database import Database
 from intertie.store.schema import attempts, requests
+
+BATCH: Final = 2000
+"""Settlements per transaction."""
 
 _IDENTITY: Final = ("organisation", "request_id")
 _TOKENS: Final = {
@@ -73,6 +77,29 @@ def insert(connection: sa.Connection, settlements: Sequence[bytes]) -> int:
     batch = (b"[" + b",".join(settlements) + b"]").decode()
     connection.exec_driver_sql(_INSERT_ATTEMPTS, (batch,))
     return connection.exec_driver_sql(_INSERT_REQUESTS, (batch,)).rowcount
+
+
+def load(database: Database, settlements: Sequence[bytes], *, batch: int = BATCH) -> tuple[int, list[bytes]]:
+    """Adds settlements in transactions of `batch`; returns how many were new, and those that the tables refuse.
+
+    One impossible record must not keep all others out of the books, so a refused batch is halved until it is found.
+    Raises `Overloaded` if the database cannot be written; what was added until then stays.
+    """
+    new = 0
+    refused: list[bytes] = []
+    for start in range(0, len(settlements), batch):
+        some = settlements[start : start + batch]
+        try:
+            with database.write() as connection:
+                new += insert(connection, some)
+        except sa.exc.IntegrityError:
+            if len(some) == 1:
+                refused += some
+                continue
+            more, bad = load(database, some, batch=(len(some) + 1) // 2)
+            new += more
+            refused += bad
+    return new, refused
 
 
 def _field(row: str, name: str, default: str = "") -> str:
@@ -195,6 +222,22 @@ def _attempt(row: sa.RowMapping, request: sa.RowMapping) -> Entry:
     rest: dict[str, Any] = {name: row[name] for name in (*_SHARED, "n", "upstream", "node", "model", "credential")}
     rest |= {name: request[name] for name in _OF_REQUEST}
     return Entry(id=f"{row['request_id']}/{row['n']}", kind="attempt", state=State(row["state"]), **rest)
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """How many rows the books have."""
+
+    requests: int
+    attempts: int
+
+
+def totals(connection: sa.Connection, organisation: str) -> Totals:
+    """How many requests and attempts of the organisation are in the books."""
+    requested, tried = (
+        connection.scalar(sa.select(sa.func.count()).select_from(table).where(table.c.organisation == organisation))
+        for table in (requests, attempts)
+    )
+    return Totals(requested or 0, tried or 0)
 
 
 # -- checking --------------------------------------------------------------------------------------------------------

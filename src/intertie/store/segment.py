@@ -7,7 +7,8 @@ a raw newline, so lines can be told apart even where one of them is broken.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 from zlib import crc32
@@ -21,7 +22,11 @@ Record = Opening | Progress | Settlement
 SETTLED: Final = b'{"type":"settle"'
 """How the JSON of a settlement begins."""
 
+DAMAGED: Final = "damaged"
+"""Folder inside the spool for segments that could not be read whole."""
+
 _SUFFIX: Final = ".spool"
+_NOTE: Final = ".json"
 _PREFIX: Final = 9
 """Bytes before the JSON: the checksum and a space."""
 _HEAD: Final = re.compile(rb'[0-9a-f]{8} \{"type":"')
@@ -36,9 +41,9 @@ class Damage(msgspec.Struct, frozen=True):
     """File name."""
     offset: int
     length: int
-    reason: Literal["torn", "checksum", "missing"]
-    """`torn`: the unfinished last line, which nobody was told is recorded. `checksum`: a record that was complete once.
-    `missing`: a whole segment is gone."""
+    reason: Literal["torn", "checksum", "refused", "missing"]
+    """`torn`: the unfinished last line, which nobody was told is recorded. `checksum`: it was a complete record once.
+    `refused`: a valid line that makes no sense to this version. `missing`: a whole segment is gone."""
 
     def __str__(self) -> str:
         return f"{self.segment}: {self.length} bytes at offset {self.offset} ({self.reason})"
@@ -98,6 +103,38 @@ def _salvaged(line: bytes) -> Iterator[bytes | tuple[int, int]]:
             yield start, end - start
 
 
+def refused(chunk: bytes, body: bytes, segment: str, offset: int = 0) -> Damage:
+    """The damage that `body`, valid in `chunk`, is of no use. `chunk` lies at `offset` of the file `segment`."""
+    return Damage(segment, offset + chunk.find(body) - _PREFIX, _PREFIX + len(body) + 1, "refused")
+
+
+def put_away(path: Path, damage: Sequence[Damage] = ()) -> None:
+    """Removes a segment that is loaded; one with damage is moved into `damaged/`, with a note beside it."""
+    if not damage:
+        path.unlink(missing_ok=True)
+        return
+    aside = path.parent / DAMAGED / f"{path.stem}-{time.time_ns()}{_SUFFIX}"
+    note(aside, damage)
+    path.replace(aside)
+
+
+def note(path: Path, damage: Sequence[Damage]) -> None:
+    """Writes down, beside `path`, what was lost; `damaged` finds it."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.with_suffix(_NOTE).write_bytes(msgspec.json.format(msgspec.json.encode(damage)))
+
+
+def damaged(folder: Path) -> list[Damage]:
+    """All that was ever noted as lost from the spool in `folder`, until someone removes the notes."""
+    notes = sorted((folder / DAMAGED).glob(f"*{_NOTE}"))
+    return [each for path in notes for each in msgspec.json.decode(path.read_bytes(), type=list[Damage])]
+
+
+def number_of(path: Path) -> int:
+    """The number of the segment at `path`."""
+    return int(path.stem)
+
+
 def path_of(folder: Path, number: int) -> Path:
     """Where segment `number` lies."""
     return folder / f"{number:010d}{_SUFFIX}"
@@ -105,5 +142,4 @@ def path_of(folder: Path, number: int) -> Path:
 
 def listed(folder: Path) -> list[tuple[int, Path]]:
     """All segments in `folder`, oldest first, with their numbers."""
-    found = ((path.stem, path) for path in folder.glob(f"*{_SUFFIX}"))
-    return sorted((int(stem), path) for stem, path in found if stem.isdecimal())
+    return sorted((number_of(path), path) for path in folder.glob(f"*{_SUFFIX}") if path.stem.isdecimal())

@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal
 
 import msgspec
@@ -21,6 +21,7 @@ from intertie.core.errors import LedgerUnavailable
 from intertie.core.terms import Opening, Progress, Settlement
 from intertie.store import segment
 from intertie.store.group_sync import INTERVAL, SYNC, GroupSync
+from intertie.store.segment import Damage
 
 Durability = Literal["write", "fsync"]
 
@@ -28,9 +29,6 @@ SEGMENT_BYTES: Final = 16 * 1024 * 1024
 MAX_BYTES: Final = 256 * 1024 * 1024
 UNSENT_LIMIT: Final = 10_000
 """Settlements kept in memory before those of requests that never reached an upstream are shed."""
-DAMAGED: Final = "damaged"
-"""Folder inside the spool for segments that could not be read whole."""
-
 _APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
 
 
@@ -117,7 +115,7 @@ class Spool:
 
     def start(self) -> None:
         """Opens a new segment after those left by earlier runs. Raises `OSError` if the folder cannot be written."""
-        (self.folder / DAMAGED).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.folder / segment.DAMAGED).mkdir(mode=0o700, parents=True, exist_ok=True)
         found = segment.listed(self.folder)
         self._open_segment(found[-1][0] + 1 if found else 1)
         self._sync.start()
@@ -203,17 +201,17 @@ class Spool:
                 return Chunk(body, each.path.name, position - each.start, position + len(body))
         return None
 
-    def release(self, position: int, damaged: frozenset[str] = frozenset()) -> None:
-        """Everything before `position` is committed in the database: removes the segments that are not needed any more.
+    def release(self, position: int, damage: Mapping[str, Sequence[Damage]] = MappingProxyType({})) -> None:
+        """Everything before `position` is committed in the database: puts away the segments not needed any more.
 
-        A segment whose name is in `damaged` is moved aside instead.
+        `damage` is what was found in them, by file name.
         """
         self._released = position
         while len(self._segments) > 1 and self._sync.synced >= self._carried:
             oldest = self._segments[0]
             if oldest.end is None or oldest.end > position:
                 return
-            put_away(oldest.path, damaged=oldest.path.name in damaged)
+            segment.put_away(oldest.path, damage.get(oldest.path.name, ()))
             with self._lock:
                 self._segments.popleft()
 
@@ -356,16 +354,6 @@ class Spool:
         self._carried = self._sync.appended
         if self._sync.idle:
             self._sync.wake()
-
-
-def put_away(path: Path, *, damaged: bool) -> None:
-    """Removes a segment that is loaded, or moves it into `damaged/` if part of it could not be read."""
-    if not damaged:
-        path.unlink(missing_ok=True)
-        return
-    aside = path.parent / DAMAGED
-    aside.mkdir(mode=0o700, exist_ok=True)
-    path.replace(aside / f"{path.name}.{time.time_ns()}")
 
 
 def _unavailable(error: OSError) -> LedgerUnavailable:

@@ -1,0 +1,24 @@
+"""What was used and what it cost, summed."""
+
+from __future__ import annotations
+
+from intertie.controlplane.control import Control
+from intertie.store import usage
+from intertie.store.usage import Dimension, UsageRow
+
+__all__ = ["Dimension", "UsageRow", "by"]
+
+
+def by(
+    control: Control,
+    organisation: str,
+    dimension: Dimension = "route",
+    since: float | None = None,
+    until: float | None = None,
+) -> list[UsageRow]:
+    """One row per value of `dimension`, for what began from `since` up to before `until` (UTC seconds).
+
+    What is still in the spool is not included: flush the loader first. Unknown costs are counted apart, never as zero.
+    """
+    with control.database.read() as connection:
+        return usage.by(connection, organisation, dimension, since, until)
