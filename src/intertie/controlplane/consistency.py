@@ -49,7 +49,7 @@ def upstream_problems(upstream: Mapping[str, Any], path: str = "") -> Iterator[P
 
 def nearest(name: object, known: Iterator[str] | list[str] | Mapping[str, Any]) -> str:
     """A hint naming the closest of the `known` names, or nothing."""
-    found = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(str(name), list(known), n=1)
     return f"did you mean {found[0]}?" if found else ""
 
 
