@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
-from pysqlite3 import dbapi2
 
 from intertie.core.errors import Misconfigured
+
+try:
+    from pysqlite3 import dbapi2
+except ImportError:  # there is no such wheel for this system; its own engine will do if it is new enough
+    from sqlite3 import dbapi2
 
 OLDEST: Final = (3, 51, 3)
 """Older engines can corrupt a database in WAL mode when two connections write and checkpoint at once."""
@@ -54,7 +58,10 @@ def check_engine(version: tuple[int, ...]) -> None:
     """Raises `Misconfigured` if the SQLite engine is older than `OLDEST`."""
     if version < OLDEST:
         found, wanted = (".".join(map(str, v)) for v in (version, OLDEST))
-        raise Misconfigured(f"SQLite {found} is too old: install the pysqlite3 wheel, which bundles {wanted} or newer")
+        raise Misconfigured(
+            f"SQLite {found} is too old, {wanted} is needed: install the pysqlite3 wheel, which bundles a newer one, "
+            "or where there is none, run on a Python that was built with one"
+        )
 
 
 def engine(path: Path, *, size: int, write: bool) -> sa.Engine:
