@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from intertie.core.errors import Misconfigured
 from intertie.store.database import Database
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 
 
 def current(connection: sa.Connection) -> str | None:
