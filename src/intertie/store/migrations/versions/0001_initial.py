@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 
@@ -11,7 +9,6 @@ revision = "0001"
 down_revision = None
 
 ID, NAME, ORIGIN = sa.String(64), sa.String(200), sa.String(16)
-SEQUENCE = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 
 def upgrade() -> None:
@@ -20,7 +17,6 @@ def upgrade() -> None:
     upstreams()
     routes()
     singles()
-    books()
 
 
 def tenants() -> None:
@@ -171,65 +167,6 @@ def singles() -> None:
         sa.Column("proof", sa.LargeBinary(32), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_master_key"),
     )
-
-
-def books() -> None:
-    op.create_table(
-        "requests",
-        sa.Column("seq", SEQUENCE, nullable=False),
-        sa.Column("organisation", ID, nullable=False),
-        sa.Column("request_id", ID, nullable=False),
-        sa.Column("project", NAME, nullable=False),
-        sa.Column("key_id", ID, nullable=False),
-        sa.Column("key_name", NAME, nullable=False),
-        sa.Column("route", NAME, nullable=False),
-        sa.Column("operation", sa.String(16), nullable=False),
-        sa.Column("stream", sa.Boolean, nullable=False),
-        sa.Column("state", sa.String(16), nullable=False),
-        sa.Column("status", sa.Integer, nullable=False),
-        sa.Column("error", sa.String(64), nullable=False),
-        sa.Column("started_at", sa.Float, nullable=False),
-        sa.Column("duration_ms", sa.BigInteger, nullable=False),
-        sa.Column("ttft_ms", sa.BigInteger),
-        sa.Column("overhead_ms", sa.Float, nullable=False),
-        sa.Column("cache", sa.String(16), nullable=False),
-        sa.Column("attempts", sa.Integer, nullable=False),
-        *consumption(),
-        sa.PrimaryKeyConstraint("seq", name="pk_requests"),
-        sa.UniqueConstraint("organisation", "request_id", name="uq_requests_organisation_request_id"),
-    )
-    op.create_index("ix_requests_started_at", "requests", ["organisation", "started_at"])
-    op.create_index("ix_requests_seq", "requests", ["organisation", "seq"])
-    op.create_table(
-        "attempts",
-        sa.Column("seq", SEQUENCE, nullable=False),
-        sa.Column("organisation", ID, nullable=False),
-        sa.Column("request_id", ID, nullable=False),
-        sa.Column("n", sa.Integer, nullable=False),
-        sa.Column("upstream", NAME, nullable=False),
-        sa.Column("node", NAME, nullable=False),
-        sa.Column("model", NAME, nullable=False),
-        sa.Column("credential", ID, nullable=False),
-        sa.Column("state", sa.String(16), nullable=False),
-        sa.Column("status", sa.Integer, nullable=False),
-        sa.Column("error", sa.String(64), nullable=False),
-        sa.Column("started_at", sa.Float, nullable=False),
-        sa.Column("duration_ms", sa.BigInteger, nullable=False),
-        sa.Column("ttft_ms", sa.BigInteger),
-        *consumption(),
-        sa.PrimaryKeyConstraint("seq", name="pk_attempts"),
-        sa.UniqueConstraint("organisation", "request_id", "n", name="uq_attempts_organisation_request_id_n"),
-    )
-    op.create_index("ix_attempts_started_at", "attempts", ["organisation", "started_at"])
-
-
-def consumption() -> list[sa.Column[Any]]:
-    counts = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
-    return [
-        *(sa.Column(name, sa.BigInteger, nullable=False) for name in counts),
-        sa.Column("estimated", sa.Boolean, nullable=False),
-        sa.Column("cost_micros", sa.BigInteger),
-    ]
 
 
 def of_upstream(table: str, *, cascade: bool) -> sa.ForeignKeyConstraint:
