@@ -36,6 +36,15 @@ def run(database: Database) -> Migrated:
     return Migrated(before, migrations.HEAD)
 
 
+def offline(settings: Settings) -> Migrated:
+    """Upgrades the database of a stopped gateway and closes it again. Raises `Misconfigured`, also while one runs."""
+    database = Database.open(settings.data)
+    try:
+        return run(database)
+    finally:
+        database.close()
+
+
 def recognise(database: Database, vault: Vault) -> None:
     """Binds a new database to the master key, or raises `Misconfigured` if it is bound to another.
 

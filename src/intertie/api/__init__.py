@@ -1,0 +1,1 @@
+"""HTTP doors: inference for clients, the admin API, probes and metrics."""

@@ -1,0 +1,99 @@
+"""`/metrics`: the data plane's plain counters in Prometheus' text format. Labels come from the configuration only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from intertie.dataplane.observe import BUCKETS, Counters, Histogram
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+
+GAUGES: Final[Mapping[str, str]] = {
+    "event_loop_lag_seconds": "How late the event loop ran in the worst of the last seconds.",
+    "memory_share": "Resident memory as a share of the limit above which requests are refused.",
+    "ready": "1 if the gateway accepts requests, else 0.",
+    "snapshot_revision": "Number of the configuration in force.",
+    "spool_bytes": "Bytes of accounts waiting to be loaded into the database.",
+    "targets_out": "Targets that are ejected or rest at present.",
+    "credentials_parked": "Credentials that an upstream refused and an operator must look at.",
+}
+"""Name (behind `intertie_`) and meaning of every gauge; a reading of any other name is an error."""
+
+
+class Readings(Collector):
+    """Turns the counters into metric families each time it is asked; keeps nothing itself."""
+
+    def __init__(self, counters: Counters, gauges: Callable[[], Mapping[str, float]]) -> None:
+        self._counters = counters
+        self._gauges = gauges
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing in advance: the registry need not read the counters to register us."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """All families. Dictionaries are copied first: the event loop writes them while we iterate."""
+        counters = self._counters
+        yield _counter(
+            "requests", "Finished requests.", ("route", "operation", "outcome"), dict(counters.requests).items()
+        )
+        yield _counter(
+            "attempts", "Requests sent to upstreams.", ("upstream", "outcome"), dict(counters.attempts).items()
+        )
+        yield _counter("tokens", "Tokens used.", ("route", "kind"), dict(counters.tokens).items())
+        cost = [((route,), amount) for route, amount in dict(counters.cost).items()]
+        yield _counter("cost_micros", "Known cost in micro-units of the currency.", ("route",), cost)
+        yield _counter("requests_shed", "Requests refused because of load.", (), [((), counters.shed)])
+        yield _histogram("request_duration_seconds", "From the first byte in to the last byte out.", counters.duration)
+        yield _histogram(
+            "time_to_first_token_seconds", "From the first byte in to the first model output.", counters.ttft
+        )
+        yield _histogram("overhead_seconds", "Time that the gateway itself added.", counters.overhead)
+        in_flight = GaugeMetricFamily("intertie_requests_in_flight", "Requests being answered now.")
+        in_flight.add_metric([], counters.in_flight)
+        yield in_flight
+        for name, value in self._gauges().items():
+            gauge = GaugeMetricFamily(f"intertie_{name}", GAUGES[name])
+            gauge.add_metric([], value)
+            yield gauge
+
+
+def make_registry(counters: Counters, gauges: Callable[[], Mapping[str, float]]) -> CollectorRegistry:
+    """A registry of its own (never the library's global one) with our readings, the process and the platform."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Readings(counters, gauges))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    return registry
+
+
+def render(registry: CollectorRegistry) -> bytes:
+    """The whole exposition as text, of type `CONTENT_TYPE`."""
+    return generate_latest(registry)
+
+
+def _counter(
+    name: str, help_: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], int]]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"intertie_{name}", help_, labels=labels)
+    for key, value in values:
+        family.add_metric(list(key), value)
+    return family
+
+
+def _histogram(name: str, help_: str, values: Mapping[str, Histogram]) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(f"intertie_{name}", help_, labels=("route",))
+    for route, histogram in dict(values).items():
+        counts, total = list(histogram.counts), histogram.sum
+        buckets, sum_so_far = [], 0
+        for bound, count in zip([*(str(bound) for bound in BUCKETS), "+Inf"], counts, strict=True):
+            sum_so_far += count
+            buckets.append((bound, float(sum_so_far)))
+        family.add_metric([route], buckets, total)
+    return family

@@ -1,0 +1,49 @@
+"""`/api/routes`: the model names that clients ask for.
+
+A route is named by its model in the body or the query, not in the path: model names have slashes, and a path that
+means what it says cannot hold `a//b`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Body, Depends, Query, Response
+
+from intertie.api.document import shown, speaks
+from intertie.api.permissions import Permission, need
+from intertie.api.projects import WriteAnswer
+from intertie.api.state import AdminState, state
+from intertie.api.upstreams import RemovedAnswer
+from intertie.controlplane import config, routes
+from intertie.controlplane.entries import RouteEntry
+from intertie.controlplane.routes import RouteView
+
+router: Final = APIRouter(prefix="/api/routes", tags=["routes"])
+State = Annotated[AdminState, Depends(state)]
+
+
+@router.get("", dependencies=[need(Permission.ROUTES_READ)])
+@speaks(answer=list[RouteView])
+def list_(state: State) -> Response:
+    """Routes by model."""
+    return shown(routes.list_(state.control, state.organisation))
+
+
+@router.put("", dependencies=[need(Permission.ROUTES_WRITE)])
+@speaks(answer=WriteAnswer, takes=RouteEntry)
+def put(state: State, body: Annotated[dict[str, Any], Body()]) -> Response:
+    """Make the route of that model, or replace it whole."""
+    entry = config.receive_entry(RouteEntry, body)
+    outcome = routes.put(state.control, state.organisation, entry)
+    state.changed()
+    return shown(WriteAnswer(entry.model, outcome))
+
+
+@router.delete("", dependencies=[need(Permission.ROUTES_WRITE)])
+@speaks(answer=RemovedAnswer)
+def remove(state: State, model: Annotated[str, Query(max_length=200)]) -> Response:
+    """Remove the route of that model."""
+    routes.remove(state.control, state.organisation, model)
+    state.changed()
+    return shown(RemovedAnswer(model))

@@ -1,0 +1,51 @@
+"""What the admin API is given by `app`, and how its routes reach it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+from fastapi import Request
+
+from intertie.controlplane.control import DEFAULT_ORGANISATION, Control
+from intertie.controlplane.ledger import Problem
+from intertie.controlplane.status import HealthView
+from intertie.core.terms import Snapshot
+from intertie.dataplane.observe import Counters
+
+
+def _no_gauges() -> Mapping[str, float]:
+    return {}
+
+
+@dataclass
+class AdminState:
+    """The gateway as its admin API sees it. `health` and `clear_credentials` are called on the event loop only."""
+
+    control: Control
+    flush: Callable[[], None]
+    """Everything recorded so far is in SQL when it returns."""
+    changed: Callable[[], None]
+    """Rebuild and swap the snapshot now. Called from worker threads."""
+    health: Callable[[], HealthView]
+    admin_key_hash: bytes
+    """`core.keys.hash_key(control.vault.pepper, admin key)`."""
+    ready: Callable[[], list[str]]
+    """Reasons for not being ready; empty means ready."""
+    snapshot: Callable[[], Snapshot]
+    clear_credentials: Callable[[str], None]
+    """Use all credentials of the upstream with this id again."""
+    verify: Callable[[], list[Problem]] | None = None
+    """Checks the books and the spool in front of them; `None`: the books only."""
+    counters: Counters = field(default_factory=Counters)
+    gauges: Callable[[], Mapping[str, float]] = _no_gauges
+    """Readings by name; the names are `api.metrics.GAUGES`."""
+    open_locally: bool = True
+    """May status and metrics be read without a key from this very machine? False behind a proxy (`public_url`)."""
+    organisation: str = DEFAULT_ORGANISATION
+
+
+def state(request: Request) -> AdminState:
+    """The state of the application that serves this request."""
+    return cast(AdminState, request.app.state.admin)

@@ -1,0 +1,124 @@
+"""`/api/upstreams`: provider accounts and runtimes, with what the data plane knows of their health."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from fastapi import APIRouter, Body, Depends, Response
+from starlette.concurrency import run_in_threadpool
+
+from intertie.api.document import shown, speaks
+from intertie.api.permissions import Permission, need
+from intertie.api.projects import WriteAnswer
+from intertie.api.state import AdminState, state
+from intertie.controlplane import config, upstreams
+from intertie.controlplane.control import Unknown
+from intertie.controlplane.entries import UpstreamEntry
+from intertie.controlplane.status import CredentialStatus
+from intertie.controlplane.upstreams import ModelView, UpstreamView
+from intertie.core.errors import BadCall
+from intertie.core.routing.health import TargetHealth
+from intertie.core.terms import Timeouts
+
+router: Final = APIRouter(prefix="/api/upstreams", tags=["upstreams"])
+State = Annotated[AdminState, Depends(state)]
+
+
+class CredentialAnswer(CredentialStatus, frozen=True, kw_only=True):
+    """A credential's state; `label` says where its secret came from."""
+
+    label: str
+
+
+class UpstreamAnswer(msgspec.Struct, frozen=True):
+    """An upstream. Of headers only the names, of credentials only id, label and state."""
+
+    id: str
+    name: str
+    provider: str
+    base_url: str
+    trust: str
+    enabled: bool
+    origin: str
+    models: tuple[ModelView, ...]
+    headers: tuple[str, ...]
+    timeouts: Timeouts
+    credentials: tuple[CredentialAnswer, ...]
+    health: tuple[TargetHealth, ...]
+
+
+class RemovedAnswer(msgspec.Struct, frozen=True):
+    """What was removed."""
+
+    removed: str
+
+
+@router.get("", dependencies=[need(Permission.UPSTREAMS_READ)])
+@speaks(answer=list[UpstreamAnswer])
+async def list_(state: State) -> Response:
+    """Upstreams by name, each with the state of its credentials and the health of the models it was asked for."""
+    health = state.health()
+    views = await run_in_threadpool(upstreams.list_, state.control, state.organisation)
+    credentials = {(one.upstream, one.credential): one for one in health.credentials}
+
+    def credential(upstream: str, id_: str, label: str) -> CredentialAnswer:
+        found = credentials.get((upstream, id_))
+        if found is None:
+            return CredentialAnswer(id_, label=label)
+        return CredentialAnswer(id_, str(found.state), found.code, found.retry_in, label=label)
+
+    return shown(
+        [
+            _answer(
+                view,
+                tuple(credential(view.id, one.id, one.label) for one in view.credentials),
+                tuple(one for one in health.targets if one.upstream == view.id),
+            )
+            for view in views
+        ]
+    )
+
+
+@router.put("/{name}", dependencies=[need(Permission.UPSTREAMS_WRITE)])
+@speaks(answer=WriteAnswer, takes=UpstreamEntry)
+def put(state: State, name: str, body: Annotated[dict[str, Any], Body()]) -> Response:
+    """Make the upstream of that name, or replace it whole. Secrets are given as `{"value": …}` and kept encrypted."""
+    if body.setdefault("name", name) != name:
+        raise BadCall("The name in the path and the name in the body differ.", param="name")
+    entry = config.receive_entry(UpstreamEntry, body)
+    outcome = upstreams.put(state.control, state.organisation, entry)
+    state.changed()
+    return shown(WriteAnswer(entry.name, outcome))
+
+
+@router.delete("/{name}", dependencies=[need(Permission.UPSTREAMS_WRITE)])
+@speaks(answer=RemovedAnswer)
+def remove(state: State, name: str) -> Response:
+    """Remove an upstream with its credentials. Refused while a route has it as a target."""
+    upstreams.remove(state.control, state.organisation, name)
+    state.changed()
+    return shown(RemovedAnswer(name))
+
+
+@router.post("/{name}/clear", dependencies=[need(Permission.UPSTREAMS_WRITE)])
+@speaks(answer=WriteAnswer)
+async def clear(state: State, name: str) -> Response:
+    """Use all credentials of the upstream again, whatever set them aside."""
+    views = await run_in_threadpool(upstreams.list_, state.control, state.organisation)
+    found = next((view for view in views if view.name == name), None)
+    if found is None:
+        raise Unknown(f"no upstream is named {name}")
+    state.clear_credentials(found.id)
+    return shown(WriteAnswer(name, "cleared"))
+
+
+def _answer(
+    view: UpstreamView, credentials: tuple[CredentialAnswer, ...], health: tuple[TargetHealth, ...]
+) -> UpstreamAnswer:
+    shared = {
+        field.name: getattr(view, field.name)
+        for field in msgspec.structs.fields(UpstreamAnswer)
+        if field.name not in {"credentials", "health"}
+    }
+    return UpstreamAnswer(**shared, credentials=credentials, health=health)

@@ -1,0 +1,96 @@
+"""Configuration files: read, validated, and their secrets fetched where the person is (decision 0006)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from intertie.cli.client import CommandProblem
+
+if TYPE_CHECKING:
+    from intertie.controlplane.config import Document
+
+
+class ConfigurationProblem(CommandProblem):
+    """The file cannot be used; `problems` has one line each."""
+
+    def __init__(self, source: str, problems: tuple[str, ...]) -> None:
+        many = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
+        super().__init__(f"{source} has {many}", "mend the file, then run this again", code="invalid_configuration")
+        self.problems = problems
+
+
+def load(path: Path, *, fetch: bool = True) -> Document:
+    """The document in a file, with its secrets unless `fetch` is false; `-` reads standard input.
+
+    Raises `ConfigurationProblem` with all problems at once, `CommandProblem` if the file cannot be read.
+    """
+    from intertie.controlplane import config
+
+    try:
+        document = config.parse(_text(path))
+        return config.resolve(document, os.environ, _beside(path)) if fetch else document
+    except config.ConfigProblems as found:
+        lines = tuple(f"{one.path}: {one.message}" + (f" ({one.hint})" if one.hint else "") for one in found.problems)
+        raise ConfigurationProblem(_name(path), lines) from None
+
+
+def entry(section: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """One entry of a section, validated and with its secrets, in the shape the admin API takes.
+
+    Raises `ConfigurationProblem`.
+    """
+    from intertie.controlplane import config
+
+    try:
+        document = config.resolve(config.parse(_as_text({section: [content]})), os.environ, _beside(Path()))
+    except config.ConfigProblems as found:
+        lines = tuple(f"{one.path.removeprefix(f'{section}[0].')}: {one.message}" for one in found.problems)
+        raise ConfigurationProblem("this", lines) from None
+    made: dict[str, Any] = config.dump(document)[section][0]
+    return made
+
+
+def secret(words: str) -> dict[str, str]:
+    """`env:NAME` or `file:PATH` as a reference. Raises `CommandProblem`: secrets themselves do not belong in argv."""
+    kind, colon, place = words.partition(":")
+    if not colon or kind not in {"env", "file"} or not place:
+        raise CommandProblem(
+            "a credential is given by reference, because command lines can be seen by others",
+            "write --credential env:NAME or --credential file:PATH",
+            code="bad_credential",
+        )
+    return {kind: place}
+
+
+def _as_text(content: Mapping[str, Any]) -> str:
+    import json
+
+    return json.dumps(content)  # JSON is YAML
+
+
+def _text(path: Path) -> str:
+    if str(path) == "-":
+        return sys.stdin.read()
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as failure:
+        reason = getattr(failure, "strerror", None) or "it is not UTF-8 text"
+        raise CommandProblem(f"cannot read {path}: {reason}", "give the path of a configuration file") from None
+
+
+def _beside(path: Path) -> Any:
+    """Reads files named in a document; relative paths count from the document's folder."""
+    folder = Path() if str(path) == "-" else path.parent
+
+    def read(name: str) -> str:
+        return (folder / Path(name).expanduser()).read_text("utf-8")
+
+    return read
+
+
+def _name(path: Path) -> str:
+    return "standard input" if str(path) == "-" else str(path)

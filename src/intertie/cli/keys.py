@@ -1,0 +1,100 @@
+"""`intertie keys`: make, list and revoke API keys."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from intertie.cli.render import as_json, say, table
+from intertie.cli.session import Json, session
+from intertie.cli.when import moment
+from intertie.core.terms import Trust
+
+app = typer.Typer(no_args_is_help=True, help="API keys: what clients send.")
+
+
+@app.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="What the key is for, such as the program that will send it.")],
+    project: Annotated[
+        str, typer.Option("--project", help="Project it belongs to; made if it does not exist.")
+    ] = "default",
+    models: Annotated[
+        list[str] | None, typer.Option("--models", help="Routes it may use, commas or repeated; omitted: all.")
+    ] = None,
+    trust: Annotated[
+        Trust, typer.Option("--trust", help="Most exposed class of machine its calls may reach.")
+    ] = Trust.VENDOR,
+    expires_in_days: Annotated[
+        float | None, typer.Option("--expires-in-days", min=0.001, help="Omitted: never.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a key and show it, once: only a hash of it is kept."""
+    allowed = [model for words in models or [] for model in words.split(",") if model]
+    body = {
+        "name": name,
+        "project": project,
+        "models": allowed or None,
+        "trust": trust.value,
+        "expires_at": None if expires_in_days is None else time.time() + expires_in_days * 86400,
+    }
+    made = session().client().post("/keys", body)
+    if json:
+        as_json(made)
+        return
+    say(made["key"], "", f"This is key {made['name']!r} of project {made['project']!r}. It is not shown again.")
+
+
+@app.command("list")
+def list_(
+    project: Annotated[str | None, typer.Option("--project", help="Only this project's.")] = None,
+    revoked: Annotated[bool, typer.Option("--revoked", help="Revoked ones too.")] = False,
+    json: Json = False,
+) -> None:
+    """List keys: never the keys themselves."""
+    rows = session().client().get("/keys", project=project, revoked=str(revoked).lower())
+    if json:
+        as_json(rows)
+        return
+    table(
+        ("project", "name", "key", "models", "trust", "expires", "state", "id"),
+        [
+            (
+                row["project"],
+                row["name"],
+                row["hint"],
+                row["models"] or "all",
+                row["trust"],
+                moment(row["expires_at"]),
+                _state(row),
+                row["id"],
+            )
+            for row in rows
+        ],
+        empty="No keys yet. Make one with: intertie keys create NAME --project P",
+    )
+
+
+@app.command("revoke")
+def revoke(
+    key: Annotated[str, typer.Argument(help="Its id, or its name.")],
+    json: Json = False,
+) -> None:
+    """Revoke a key. Clients that send it are refused within two seconds."""
+    gone = session().client().delete(f"/keys/{quote(key, safe='')}")
+    if json:
+        as_json(gone)
+        return
+    say(f"Revoked key {gone['name']!r} of project {gone['project']!r} ({gone['id']}).")
+
+
+def _state(row: dict[str, Any]) -> str:
+    if row["revoked_at"] is not None:
+        return "revoked"
+    if row["expires_at"] is not None and row["expires_at"] <= time.time():
+        return "expired"
+    return "live"

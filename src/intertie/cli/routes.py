@@ -1,0 +1,93 @@
+"""`intertie routes`: the model names that clients ask for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from intertie.cli.client import CommandProblem
+from intertie.cli.render import as_json, say, table
+from intertie.cli.session import Json, session
+
+app = typer.Typer(no_args_is_help=True, help="Routes: the model names that clients ask for.")
+
+
+@app.command("list")
+def list_(json: Json = False) -> None:
+    """List routes and their targets, in the order in which they are tried."""
+    rows = session().client().get("/routes")
+    if json:
+        as_json(rows)
+        return
+    shown = []
+    for row in rows:
+        for at, target in enumerate(row["targets"]):
+            first = (row["model"], row["strategy"]) if at == 0 else ("", "")
+            shown.append((*first, f"{target['upstream']}/{target['model']}", target["tier"], target["weight"]))
+    table(
+        ("clients ask for", "strategy", "target", "tier", "weight"),
+        shown,
+        empty="No routes yet. Add one with: intertie routes put MODEL --target UPSTREAM/MODEL",
+        numbers=frozenset({"tier", "weight"}),
+    )
+
+
+@app.command("put")
+def put(
+    model: Annotated[str, typer.Argument(help="What clients ask for; * passes any model through.")],
+    target: Annotated[
+        list[str],
+        typer.Option(
+            "--target", help="UPSTREAM/MODEL[,weight=N][,tier=N]; repeat. Without tiers: tried in this order."
+        ),
+    ],
+    strategy: Annotated[
+        str, typer.Option("--strategy", help="priority or weighted: how targets of a tier share calls.")
+    ] = "priority",
+    deadline: Annotated[float, typer.Option("--deadline", help="Seconds for a whole request.")] = 600.0,
+    json: Json = False,
+) -> None:
+    """Make a route, or replace it whole."""
+    content = {
+        "model": model,
+        "strategy": strategy,
+        "deadline": deadline,
+        "targets": [_target(words) for words in target],
+    }
+    made = session().client().put("/routes", content)
+    if json:
+        as_json(made)
+    else:
+        say(f"Route {model}: {made['outcome']}.")
+
+
+@app.command("remove")
+def remove(model: str, json: Json = False) -> None:
+    """Remove a route. Clients that ask for it are told that the model does not exist."""
+    gone = session().client().delete(f"/routes?model={quote(model, safe='')}")
+    if json:
+        as_json(gone)
+    else:
+        say(f"Removed route {model}.")
+
+
+def _target(words: str) -> dict[str, Any]:
+    """`acme/big-model,weight=3,tier=1` as a target. Everything behind the first slash is the model's name."""
+    place, *options = words.split(",")
+    upstream, slash, model = place.partition("/")
+    wrong = CommandProblem(
+        f"{words!r} is not a target",
+        "write UPSTREAM/MODEL, such as acme/big-model, or acme/big-model,weight=3,tier=1",
+        code="bad_target",
+    )
+    if not slash or not upstream or not model:
+        raise wrong
+    target: dict[str, Any] = {"upstream": upstream, "model": model}
+    for option in options:
+        name, _, number = option.partition("=")
+        if name not in {"weight", "tier"} or not number.isdigit():
+            raise wrong
+        target[name] = int(number)
+    return target

@@ -1,0 +1,66 @@
+"""`intertie usage`: the books, summed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import typer
+
+from intertie.cli.render import as_csv, as_json, money, table
+from intertie.cli.session import Json, session
+from intertie.cli.when import parse
+
+COLUMNS: Final = (
+    *("name", "requests", "input_tokens", "output_tokens", "cost_micros"),
+    *("unknown_cost_requests", "errors", "cache_hits", "estimated"),
+)
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the command."""
+
+    @cli.command()
+    def usage(
+        by: Annotated[
+            str, typer.Option("--by", help="route, model, key, project, upstream, node, target or day.")
+        ] = "route",
+        since: Annotated[str | None, typer.Option("--since", help="24h, 7d, today, or a date (UTC).")] = None,
+        until: Annotated[str | None, typer.Option("--until", help="The same; omitted: now.")] = None,
+        csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+        json: Json = False,
+    ) -> None:
+        """Requests, tokens and cost, summed by route, key, project, day and more."""
+        rows: list[dict[str, Any]] = session().client().get("/usage", by=by, since=parse(since), until=parse(until))
+        if json:
+            as_json(rows)
+        elif csv:
+            as_csv(COLUMNS, rows)
+        else:
+            _show(by, rows)
+
+
+def _show(by: str, rows: list[dict[str, Any]]) -> None:
+    shown = [
+        (
+            row["name"] or "(none)",
+            row["requests"],
+            row["errors"],
+            row["input_tokens"],
+            row["output_tokens"],
+            _cost(row),
+            row["cache_hits"],
+            row["estimated"],
+        )
+        for row in rows
+    ]
+    headings = (by, "requests", "errors", "input tokens", "output tokens", "cost", "cache hits", "estimated")
+    table(
+        headings, shown, empty="No requests in this time. Send one, then look again.", numbers=frozenset(headings[1:])
+    )
+
+
+def _cost(row: dict[str, Any]) -> str:
+    unknown = row["unknown_cost_requests"]
+    if row["cost_micros"] is None:
+        return "unknown"
+    return money(row["cost_micros"]) + (f" + {unknown} unknown" if unknown else "")

@@ -1,0 +1,138 @@
+"""What `intertie up` prints once it serves: where it is, what to do next, a curl line, and secrets only when new."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from intertie.cli.call import KEY_VARIABLE, curl
+from intertie.cli.client import Access, Client, CommandProblem, admin_key, probe
+from intertie.cli.detect import Search
+from intertie.cli.local_model import connect, find_plan, log_file
+from intertie.cli.local_process import LocalModel
+from intertie.cli.render import as_json, complain, say
+from intertie.controlplane.local_model import MODEL, UPSTREAM
+from intertie.controlplane.runtimes import DetectedRuntime, starter
+from intertie.controlplane.runtimes import as_json as runtimes_as_json
+
+if TYPE_CHECKING:
+    from intertie.controlplane.ready import Ready
+    from intertie.settings import Loaded
+
+
+class Welcome:
+    """One start of a gateway. Looks for runtimes while it starts, tells when it is ready, cleans up when it ends."""
+
+    def __init__(self, loaded: Loaded, *, local_model: bool, as_json: bool) -> None:
+        self._data: Path = loaded.settings.data
+        self._warnings = loaded.warnings
+        self._as_json = as_json
+        self._began = time.monotonic()
+        self._local: LocalModel | None = None
+        if local_model:
+            plan = find_plan()  # before anything starts: what is missing should be said at once
+            self._local = LocalModel(plan, log=log_file(self._data), on_event=self._event)
+        self._search = Search(skip=loaded.settings.port)
+
+    def tell(self, ready: Ready) -> None:
+        """Say what there is to say. Called once, on a thread of its own."""
+        took = time.monotonic() - self._began
+        detected = self._search.result()
+        if self._as_json:
+            as_json(self._document(ready, detected))
+            self._start_local(ready)
+            return
+        say(f"Intertie is ready at {ready.url}  ({took:.1f} s)", "")
+        say(f"  Status page  {ready.url}/", f"  Endpoint     {ready.url}/v1", f"  Admin key    {self._key_place()}", "")
+        say(*(f"warning: {line}" for line in (*self._warnings, *ready.warnings)))
+        routes = self._start_local(ready)
+        self._show_keys(ready)
+        for line in next_steps(ready, routes, detected, local=self._local is not None):
+            say(line)
+
+    def farewell(self) -> None:
+        """The gateway ends: so does what was started for it."""
+        if self._local is not None:
+            self._local.stop()
+
+    def _event(self, line: str) -> None:
+        if not self._as_json:
+            say(line)
+
+    def _start_local(self, ready: Ready) -> tuple[str, ...]:
+        """Start the local model and add it; the routes that there are then."""
+        client = Client(Access(ready.url, self._admin_key()))
+        try:
+            if self._local is not None:
+                self._local.start()
+                connect(client, self._local)
+                return tuple(dict.fromkeys((MODEL, *ready.routes)))
+            if MODEL in ready.routes and _stopped(client):
+                self._event(f"Route {MODEL} has no model behind it now; start it with: intertie up --local-model")
+        except CommandProblem as problem:
+            complain(problem, json_wanted=self._as_json)
+        return ready.routes
+
+    def _admin_key(self) -> str:
+        return os.environ.get("INTERTIE_ADMIN_KEY") or admin_key(self._data / "admin.key")
+
+    def _key_place(self) -> str:
+        if os.environ.get("INTERTIE_ADMIN_KEY"):
+            return "the one in INTERTIE_ADMIN_KEY"
+        return f"in {self._data / 'admin.key'}"
+
+    def _show_keys(self, ready: Ready) -> None:
+        made = [(one.key.project, one.key.name, one.secret) for one in ready.keys]
+        if ready.dev_key is not None:
+            made.append(("default", "dev", ready.dev_key))
+        for project, name, secret in made:
+            say(f"API key {name!r} of project {project!r}, shown this once:", f"  {secret}", "")
+
+    def _document(self, ready: Ready, detected: list[DetectedRuntime]) -> dict[str, object]:
+        return {
+            "url": ready.url,
+            "first_start": ready.first_start,
+            "routes": list(ready.routes),
+            "dev_key": ready.dev_key,
+            "keys": [{"project": one.key.project, "name": one.key.name, "key": one.secret} for one in ready.keys],
+            "warnings": [*self._warnings, *ready.warnings],
+            "detected": runtimes_as_json(detected),
+        }
+
+
+def next_steps(ready: Ready, routes: tuple[str, ...], detected: list[DetectedRuntime], *, local: bool) -> list[str]:
+    """The lines behind the address: how to add models if there are none, else how to ask for one."""
+    if not routes:
+        return [
+            *_adding(detected),
+            *([] if local else ["", "Or run a small real model here: intertie up --local-model"]),
+        ]
+    key = ready.dev_key or (ready.keys[0].secret if ready.keys else None)
+    asked = next((route for route in routes if route != "*"), "MODEL")
+    lines = ["Ask it:", "", *curl(ready.url, asked, key or KEY_VARIABLE), ""]
+    if key is None:
+        lines.append("No key at hand? intertie keys create NAME --project P")
+    return [*lines, "Check every route and target: intertie smoke"]
+
+
+def _adding(detected: list[DetectedRuntime]) -> list[str]:
+    if detected:
+        found = ", ".join(f"{one.provider} at {one.base_url}" for one in detected)
+        first = f"Already running on this machine: {found}. To add it, put this into intertie.yaml:"
+    else:
+        first = "No route yet. Put your provider and model into intertie.yaml, such as:"
+    return [
+        first,
+        "",
+        *("  " + line for line in starter(detected).splitlines()),
+        "",
+        "then run: intertie apply -f intertie.yaml",
+    ]
+
+
+def _stopped(client: Client) -> bool:
+    """True if the local model of an earlier start is configured and does not answer."""
+    rows = [row for row in client.get("/upstreams") if row["name"] == UPSTREAM and row["provider"] == "llama_cpp"]
+    return any(probe(row["base_url"].removesuffix("/v1") + "/health", 0.3) is None for row in rows)

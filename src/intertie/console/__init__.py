@@ -1,0 +1,1 @@
+"""The web door: server-rendered pages, one module and one template each."""

@@ -1,0 +1,169 @@
+"""The smoke checklist: what to ask of a live configuration, and how to read the answers. Deciding only.
+
+Everything it needs for a moment (routes, an upstream that nobody answers, an API key) carries one prefix, so that a run
+that was killed can be cleaned up by the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+ROUTE_PREFIX: Final = "smoke/"
+NAME_PREFIX: Final = "smoke-"
+PROMPT: Final = "Reply with one short sentence: what is a gateway?"
+MAX_TOKENS: Final = 48
+ANY: Final = "*"
+
+
+class Outcome(StrEnum):
+    """How a line of the checklist ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+    NOT_TRIED = "not tried"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the checklist. Figures are of one call; `cost` is decimal text, `None` if the price is unknown."""
+
+    check: str
+    """route, target, failover, cleanup."""
+    subject: str
+    outcome: Outcome
+    note: str = ""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost: str | None = None
+    latency_ms: float | None = None
+    ttft_ms: float | None = None
+    attempts: int | None = None
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A temporary route: its name, and the targets it is made of."""
+
+    route: str
+    subject: str
+    targets: tuple[Mapping[str, Any], ...]
+    alone: bool = False
+    """Failover only: nothing else could take over, so the same target stands behind the failing one."""
+
+    def entry(self) -> dict[str, Any]:
+        """The route as the admin API takes it. Tiers make the order certain, whatever the strategy does."""
+        targets = [{**target, "tier": tier} for tier, target in enumerate(self.targets)]
+        return {"model": self.route, "strategy": "priority", "deadline": 120, "targets": targets}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run asks. `skipped` are lines that cannot be tried, each saying why."""
+
+    run: str
+    routes: tuple[tuple[str, str], ...]
+    """(route, model to ask it for)."""
+    targets: tuple[Probe, ...]
+    failovers: tuple[Probe, ...]
+    skipped: tuple[Line, ...] = ()
+    broken: str = field(default="")
+    """Name of the temporary upstream that nobody answers at."""
+
+    @property
+    def names(self) -> list[str]:
+        """Every route and model the temporary key must be allowed to ask for."""
+        asked = {name for pair in self.routes for name in pair}
+        return sorted(asked | {probe.route for probe in (*self.targets, *self.failovers)})
+
+
+def plan(run: str, routes: Sequence[Mapping[str, Any]], upstreams: Sequence[Mapping[str, Any]]) -> Plan:
+    """The checklist for these routes and upstreams (in the admin API's shapes). `run` is a short random word."""
+    known = {upstream["name"]: upstream for upstream in upstreams}
+    asked: list[tuple[str, str]] = []
+    skipped: list[Line] = []
+    singles: dict[tuple[str, str], None] = {}
+    chains: list[tuple[str, list[tuple[str, str]]]] = []
+    for route in routes:
+        if route["model"].startswith(ROUTE_PREFIX):
+            continue
+        concrete = _concrete(route, known)
+        if not concrete:
+            reason = "passes any model through, and its upstreams list none: nothing to ask for"
+            skipped.append(Line("route", route["model"], Outcome.NOT_TRIED, reason))
+            continue
+        asked.append((route["model"], concrete[0][1] if route["model"] == ANY else route["model"]))
+        live = [pair for pair in concrete if known[pair[0]]["enabled"]]
+        singles |= dict.fromkeys(live)
+        off = [pair for pair in concrete if pair not in live]
+        skipped += [Line("target", "/".join(pair), Outcome.NOT_TRIED, "its upstream is disabled") for pair in off]
+        if live:
+            chains.append((route["model"], live))
+    broken = f"{NAME_PREFIX}{run}-closed"
+    targets = tuple(
+        Probe(f"{ROUTE_PREFIX}{run}/target-{n}", "/".join(pair), (_target(pair),)) for n, pair in enumerate(singles)
+    )
+    failovers = tuple(_failover(f"{ROUTE_PREFIX}{run}/failover-{n}", broken, *chain) for n, chain in enumerate(chains))
+    return Plan(run, tuple(asked), targets, failovers, tuple(dict.fromkeys(skipped)), broken)
+
+
+def broken_upstream(name: str, port: int) -> dict[str, Any]:
+    """An upstream at a loopback port that nobody listens on: every connection is refused at once."""
+    return {
+        "name": name,
+        "provider": "openai_compatible",
+        "base_url": f"http://127.0.0.1:{port}/v1",
+        "trust": "own",
+        "timeouts": {"connect": 1},
+    }
+
+
+def chat(model: str, *, stream: bool) -> dict[str, Any]:
+    """The one prompt that every target gets, so that answers compare."""
+    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": MAX_TOKENS}
+    return body | {"stream": True, "stream_options": {"include_usage": True}} if stream else body
+
+
+def embedding(model: str) -> dict[str, Any]:
+    """What a model that does not chat is asked instead."""
+    return {"model": model, "input": PROMPT}
+
+
+def leftovers(rows: Iterable[Mapping[str, Any]], field_: str, prefix: str) -> list[str]:
+    """What an earlier run that was killed has left behind."""
+    return [str(row[field_]) for row in rows if str(row[field_]).startswith(prefix)]
+
+
+def verdict(lines: Sequence[Line]) -> bool:
+    """True if nothing that was tried failed, and something was tried."""
+    outcomes = [line.outcome for line in lines]
+    return Outcome.FAILED not in outcomes and Outcome.OK in outcomes
+
+
+def _concrete(route: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(upstream, model) of each target; a target of `*` stands for the first model its upstream lists."""
+    pairs = []
+    for target in route["targets"]:
+        upstream = known.get(target["upstream"])
+        if upstream is None:
+            continue
+        listed = [model["name"] for model in upstream["models"]]
+        if target["model"] != ANY:
+            pairs.append((target["upstream"], target["model"]))
+        elif listed:
+            pairs.append((target["upstream"], listed[0]))
+    return pairs
+
+
+def _failover(name: str, broken: str, route: str, live: list[tuple[str, str]]) -> Probe:
+    """The route with its first target replaced by one that fails; with no other target, the same one takes over."""
+    behind = live[1:] or live[:1]
+    # Its own model name per route: three refused connections would open the circuit, and nothing would be asked.
+    closed = {"upstream": broken, "model": f"closed-{name.rsplit('-', 1)[1]}"}
+    return Probe(name, route, (closed, *(_target(pair) for pair in behind[:2])), alone=len(live) == 1)
+
+
+def _target(pair: tuple[str, str]) -> dict[str, Any]:
+    return {"upstream": pair[0], "model": pair[1]}

@@ -1,0 +1,228 @@
+"""The state of the gateway at one moment, for the status page, the admin API and the command line alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from intertie import __version__
+from intertie.controlplane import usage
+from intertie.controlplane.control import Control
+from intertie.core.routing.circuit import CircuitState
+from intertie.core.routing.credentials import CredentialHealth, CredentialState
+from intertie.core.routing.health import TargetHealth
+from intertie.core.terms import Route, Snapshot, Target, Upstream
+
+_STATES: Final = {
+    CircuitState.OPEN: "ejected",
+    CircuitState.HALF_OPEN: "on trial",
+    CircuitState.DRAINING: "draining",
+    CircuitState.QUARANTINED: "quarantined",
+}
+_OUT: Final = frozenset({"ejected", "resting", "draining", "quarantined", "disabled", "no credential"})
+_DAY: Final = 86_400
+
+
+class HealthView(msgspec.Struct, frozen=True):
+    """What the data plane knows at one moment; made on the event loop, then free to be read anywhere."""
+
+    targets: tuple[TargetHealth, ...] = ()
+    credentials: tuple[CredentialHealth, ...] = ()
+    alerts: tuple[str, ...] = ()
+    """Further sentences for an operator, such as a spool that grows."""
+
+
+class TargetStatus(msgspec.Struct, frozen=True):
+    """One target of a route. Ages and waits are seconds."""
+
+    upstream: str
+    model: str
+    tier: int
+    weight: int
+    trust: str
+    state: str
+    """ready, on trial, ejected, resting, draining, quarantined, disabled, no credential."""
+    reason: str = ""
+    retry_in: float | None = None
+    last_error: str = ""
+    last_error_ago: float | None = None
+    ttft_median: float | None = None
+    priced: bool = False
+
+
+class RouteStatus(msgspec.Struct, frozen=True):
+    """One route: `state` is ok, degraded (some targets are out) or down (all are)."""
+
+    model: str
+    strategy: str
+    state: str
+    targets: tuple[TargetStatus, ...]
+
+
+class CredentialStatus(msgspec.Struct, frozen=True):
+    """One credential, by its id only."""
+
+    id: str
+    state: str = str(CredentialState.USABLE)
+    code: str = ""
+    retry_in: float | None = None
+
+
+class UpstreamStatus(msgspec.Struct, frozen=True):
+    """One upstream."""
+
+    name: str
+    provider: str
+    trust: str
+    enabled: bool
+    models: int
+    credentials: tuple[CredentialStatus, ...]
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """The books since midnight UTC. `cost_micros` is what is known of the cost."""
+
+    requests: int = 0
+    errors: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_micros: int = 0
+    unknown_cost_requests: int = 0
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Everything the status page shows."""
+
+    version: str
+    revision: int
+    ready: bool
+    reasons: tuple[str, ...]
+    alerts: tuple[str, ...]
+    routes: tuple[RouteStatus, ...]
+    upstreams: tuple[UpstreamStatus, ...]
+    keys: int
+    today: Totals
+
+
+def today(control: Control, organisation: str) -> Totals:
+    """What the books hold since midnight UTC; the last fraction of a second may still be on its way."""
+    now = control.clock()
+    rows = usage.by(control, organisation, "project", now - now % _DAY, None)
+    return Totals(
+        requests=sum(row.requests for row in rows),
+        errors=sum(row.errors for row in rows),
+        input_tokens=sum(row.input_tokens for row in rows),
+        output_tokens=sum(row.output_tokens for row in rows),
+        cost_micros=sum(row.cost_micros or 0 for row in rows),
+        unknown_cost_requests=sum(row.unknown_cost_requests for row in rows),
+    )
+
+
+def read(organisation: str, snapshot: Snapshot, health: HealthView, reasons: tuple[str, ...], today: Totals) -> Status:
+    """The organisation's part of snapshot and health, joined. Nothing of other organisations, no secret, no address."""
+    mine = {key: upstream for key, upstream in snapshot.upstreams.items() if upstream.organisation == organisation}
+    credentials = {(one.upstream, one.credential): one for one in health.credentials if one.upstream in mine}
+    targets = {(one.upstream, one.model): one for one in health.targets if one.upstream in mine}
+    upstreams = tuple(
+        _upstream(upstream, credentials) for upstream in sorted(mine.values(), key=lambda upstream: upstream.name)
+    )
+    unusable = {
+        one.name for one in upstreams if one.credentials and all(found.state != "usable" for found in one.credentials)
+    }
+    routes = tuple(
+        _route(route, mine, targets, unusable)
+        for (owner, _), route in sorted(snapshot.routes.items())
+        if owner == organisation
+    )
+    return Status(
+        version=__version__,
+        revision=snapshot.revision,
+        ready=not reasons,
+        reasons=reasons,
+        alerts=(*health.alerts, *_alerts(upstreams)),
+        routes=routes,
+        upstreams=upstreams,
+        keys=sum(caller.organisation == organisation for caller in snapshot.callers.values()),
+        today=today,
+    )
+
+
+def _upstream(upstream: Upstream, health: Mapping[tuple[str, str], CredentialHealth]) -> UpstreamStatus:
+    credentials = []
+    for credential in upstream.credentials:
+        found = health.get((upstream.id, credential.id))
+        if found is None or found.state is CredentialState.USABLE:
+            credentials.append(CredentialStatus(credential.id))
+        else:
+            credentials.append(CredentialStatus(credential.id, str(found.state), found.code, found.retry_in))
+    return UpstreamStatus(
+        name=upstream.name,
+        provider=upstream.provider,
+        trust=str(upstream.trust),
+        enabled=upstream.enabled,
+        models=len(upstream.models),
+        credentials=tuple(credentials),
+    )
+
+
+def _route(
+    route: Route,
+    upstreams: Mapping[str, Upstream],
+    health: Mapping[tuple[str, str], TargetHealth],
+    unusable: set[str],
+) -> RouteStatus:
+    targets = tuple(
+        _target(target, upstreams[target.upstream], health, unusable)
+        for target in route.targets
+        if target.upstream in upstreams
+    )
+    out = sum(target.state in _OUT for target in targets)
+    state = "down" if out == len(targets) else "degraded" if out else "ok"
+    return RouteStatus(route.model, str(route.strategy), state, targets)
+
+
+def _target(
+    target: Target, upstream: Upstream, health: Mapping[tuple[str, str], TargetHealth], unusable: set[str]
+) -> TargetStatus:
+    found = health.get((upstream.id, target.model))
+    state, reason, retry_in = "ready", "", None
+    if not upstream.enabled:
+        state, reason = "disabled", "the upstream is disabled"
+    elif upstream.name in unusable:
+        state, reason = "no credential", "every credential of the upstream is set aside"
+    elif found is not None:
+        state, reason = _STATES.get(found.state, "ready"), found.reason
+        retry_in = found.retry_in
+        if found.resting_for is not None:
+            state, reason, retry_in = "resting", "the upstream says it does not serve this model", found.resting_for
+    ago, error = found.causes[-1] if found is not None and found.causes else (None, "")
+    return TargetStatus(
+        upstream=upstream.name,
+        model=target.model,
+        tier=target.tier,
+        weight=target.weight,
+        trust=str(upstream.trust),
+        state=state,
+        reason=reason,
+        retry_in=retry_in,
+        last_error=error,
+        last_error_ago=ago,
+        ttft_median=found.ttft_median if found is not None else None,
+        priced=upstream.models.get(target.model) is not None,
+    )
+
+
+def _alerts(upstreams: tuple[UpstreamStatus, ...]) -> list[str]:
+    told = []
+    for upstream in upstreams:
+        for credential in upstream.credentials:
+            if credential.state == "parked":
+                told.append(
+                    f"{upstream.name} refused credential {credential.id} ({credential.code}). "
+                    f"Replace it, or if it works again: intertie upstreams clear {upstream.name}"
+                )
+            elif credential.state == "exhausted":
+                told.append(f"{upstream.name} says the quota or the money of credential {credential.id} is used up.")
+    return told
