@@ -88,4 +88,16 @@ def sanitise(message: str) -> str:
 def _word(value: object) -> str:
     if value is None:
         return ""
+    if isinstance(value, dict) and "detail" in value:
+        value = value["detail"]
+    if isinstance(value, list):
+        # Validation errors as pydantic lists them; `input` repeats the caller's content, so it is left out.
+        return "; ".join(_violation(entry) for entry in value[:5])[:_MAX_MESSAGE]
     return value if isinstance(value, str) else str(value)[:_MAX_MESSAGE]
+
+
+def _violation(entry: object) -> str:
+    if not isinstance(entry, dict):
+        return str(entry)
+    place = ".".join(str(step) for step in entry.get("loc") or ())
+    return f"{place}: {entry.get('msg', '')}" if place else str(entry.get("msg", ""))

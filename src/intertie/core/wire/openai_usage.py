@@ -31,6 +31,7 @@ class _OutputDetails(msgspec.Struct):
 class _WireUsage(msgspec.Struct):
     prompt_tokens: int = 0
     completion_tokens: int | None = None
+    total_tokens: int | None = None
     prompt_tokens_details: _InputDetails | None = None
     completion_tokens_details: _OutputDetails | None = None
     prompt_cache_hit_tokens: int | None = None
@@ -47,12 +48,17 @@ def read_usage(raw: bytes | msgspec.Raw) -> Usage | None:
     except (msgspec.DecodeError, RecursionError):
         return None
     details = wire.prompt_tokens_details
+    reasoning = (wire.completion_tokens_details.reasoning_tokens if wire.completion_tokens_details else None) or 0
+    output = wire.completion_tokens or 0
+    if wire.total_tokens == wire.prompt_tokens + output + reasoning:
+        # xAI counts reasoning beside the completion, OpenAI within it: the total tells which.
+        output += reasoning
     usage = Usage(
         input=wire.prompt_tokens,
-        output=wire.completion_tokens or 0,
+        output=output,
         cached=(details.cached_tokens if details else None) or wire.prompt_cache_hit_tokens or 0,
         cache_write=(details.cache_write_tokens if details else None) or 0,
-        reasoning=(wire.completion_tokens_details.reasoning_tokens if wire.completion_tokens_details else None) or 0,
+        reasoning=reasoning,
     )
     if not (0 <= usage.cached + usage.cache_write <= usage.input <= _ABSURD):
         return None

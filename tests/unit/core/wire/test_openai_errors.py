@@ -71,3 +71,15 @@ def test_t39_t40_nothing_that_looks_like_an_address_or_a_key_passes(secret: str)
 def test_t09_control_characters_and_length_are_tamed() -> None:
     assert sanitise("a\r\nb\x00c\u202ed") == "a b c d"
     assert len(sanitise("word " * 1000)) <= 600
+
+
+def test_a_list_of_violations_is_read_without_repeating_the_callers_content() -> None:
+    body = (
+        b'{"object":"error","message":{"detail":[{"type":"extra_forbidden","loc":["body","logprobs"],'
+        b'"msg":"Extra inputs are not permitted","input":"the caller said this"}]},"type":"invalid_request_error"}'
+    )
+
+    said = read_error(body)
+
+    assert said is not None
+    assert said.message == "body.logprobs: Extra inputs are not permitted"

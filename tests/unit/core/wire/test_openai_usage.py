@@ -51,3 +51,10 @@ def test_a_picture_counts_as_a_picture_not_as_text() -> None:
 def test_estimates_follow_size_and_never_fall_below_the_pieces_sent() -> None:
     assert estimate_output(400, 3) == 100
     assert estimate_output(4, 30) == 30
+
+
+def test_reasoning_counted_beside_the_completion_is_output_all_the_same() -> None:
+    """xAI's own example: 32 in, 9 of text and 94 of reasoning, 135 in all."""
+    raw = b'{"prompt_tokens":32,"completion_tokens":9,"total_tokens":135,"completion_tokens_details":{"reasoning_tokens":94}}'
+
+    assert read_usage(raw) == Usage(input=32, output=103, reasoning=94)
