@@ -133,15 +133,18 @@ async def answer(x: Exchange, candidates: tuple[Candidate, ...], reply: Reply, d
                 if extra:
                     d.budgets.extra_done(group)
                     extra = False
+                who = choice.who
+                if error.cheap and not choice.same:
+                    # No upstream did any work, so going elsewhere amplifies nothing (decision 0007).
+                    continue
                 if not d.budgets.extra(group, now, error.cheap):  # noqa: S610 (not a Django query)
-                    d.health.release(_key(choice.who[0]), now)
+                    d.health.release(_key(who[0]), now)
                     raise RetryBudgetSpent(
                         "Too many recent requests had to be retried, so this one is not.",
                         detail=str(error),
                         retry_after=5,
                     ) from None
                 extra = True
-                who = choice.who
                 await _rest(x, backoff(x.tries, d.rng, choice.same), d)
     finally:
         if extra:

@@ -13,7 +13,7 @@ from pyreqwest.request import StreamRequest
 from pyreqwest.response import Response
 
 from intertie.core.errors import UpstreamDropped, UpstreamError, UpstreamInvalid, UpstreamReset, UpstreamUnreachable
-from intertie.core.terms import Secret, Upstream
+from intertie.core.terms import Secret
 from intertie.core.wire.http import Head, WireRequest
 from intertie.dataplane.transport.contract import WireReply
 
@@ -23,10 +23,10 @@ _POOL_IDLE: Final = timedelta(seconds=60)
 
 
 class HttpTransport:
-    """One upstream's connection pool."""
+    """Connection pools of the upstreams that share a connect timeout (seconds) and the choice of encryption."""
 
-    def __init__(self, upstream: Upstream) -> None:
-        self._client = _client(upstream)
+    def __init__(self, encrypted: bool, connect: float) -> None:  # noqa: FBT001 (the registry's key)
+        self._client = _client(encrypted=encrypted, connect=connect)
 
     def open(self, request: WireRequest, secret: Secret | None) -> AbstractAsyncContextManager[WireReply]:
         """Send and wait for the head; see `Transport.open`."""
@@ -86,7 +86,7 @@ class _Exchange(AbstractAsyncContextManager[WireReply]):
         await self._request.__aexit__(kind, error, trace)
 
 
-def _client(upstream: Upstream) -> Client:
+def _client(*, encrypted: bool, connect: float) -> Client:
     builder = (
         ClientBuilder()
         .follow_redirects(enable=False)
@@ -97,12 +97,12 @@ def _client(upstream: Upstream) -> Client:
         .deflate(enable=False)
         .no_proxy()
         .http1_lower_case_headers()
-        .connect_timeout(timedelta(seconds=upstream.timeouts.connect))
+        .connect_timeout(timedelta(seconds=connect))
         .pool_idle_timeout(_POOL_IDLE)
         .tcp_keepalive(timedelta(seconds=30))
         .user_agent("intertie")
     )
-    if upstream.base_url.startswith("https:"):
+    if encrypted:
         builder = builder.http2(enable=True)
     return builder.build()
 

@@ -1,41 +1,38 @@
-"""Finds the transport of an upstream, and lets go of those that the configuration no longer names."""
+"""Finds the transport of an upstream."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
-from intertie.core.terms import Timeouts, Upstream
+from intertie.core.terms import Upstream
 from intertie.dataplane.transport.contract import Transport
+
+Kind = tuple[bool, float]
+"""(encrypted, connect timeout in seconds): what upstreams must share to share a transport."""
 
 
 class TransportRegistry:
-    """One transport per upstream, made when first needed.
+    """One transport per kind, made when first needed: making one reads the machine's root certificates.
 
-    A transport that is let go is not closed: requests under way keep it alive, and its pool goes with the last of them.
+    Connections are pooled per address and credentials travel per request, so upstreams can share a transport.
     """
 
-    def __init__(self, make: Callable[[Upstream], Transport]) -> None:
+    def __init__(self, make: Callable[[bool, float], Transport]) -> None:
         self._make = make
-        self._transports: dict[str, tuple[str, Timeouts, Transport]] = {}
+        self._transports: dict[Kind, Transport] = {}
 
     def of(self, upstream: Upstream) -> Transport:
-        """The upstream's transport; a changed address or connect time gets a new one."""
-        entry = self._transports.get(upstream.id)
-        if entry is not None and entry[0] == upstream.base_url and entry[1] == upstream.timeouts:
-            return entry[2]
-        made = self._make(upstream)
-        self._transports[upstream.id] = (upstream.base_url, upstream.timeouts, made)
-        return made
-
-    def keep_only(self, upstream_ids: Collection[str]) -> None:
-        """Forget the transports of upstreams that are gone."""
-        for upstream_id in [known for known in self._transports if known not in upstream_ids]:
-            del self._transports[upstream_id]
+        """The upstream's transport."""
+        kind = (upstream.base_url.startswith("https:"), upstream.timeouts.connect)
+        transport = self._transports.get(kind)
+        if transport is None:
+            transport = self._transports[kind] = self._make(*kind)
+        return transport
 
     async def close(self) -> None:
         """Close all of them; for the end of the process."""
-        transports = [entry[2] for entry in self._transports.values()]
+        transports = list(self._transports.values())
         self._transports.clear()
         await asyncio.gather(*(transport.close() for transport in transports))
 

@@ -1,0 +1,377 @@
+"""Wires everything: settings to database to books to data plane to doors, and takes it down again without losing anything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from intertie.api.admin import AdminState, make_admin
+from intertie.api.edge import EdgeLimits, EdgeServer, make_server
+from intertie.api.inference import Inference, Receive, Scope, Send
+from intertie.console.status import make_console
+from intertie.controlplane import apply, keys, migrate, prices, projects, snapshot
+from intertie.controlplane.config import Document
+from intertie.controlplane.control import DEFAULT_ORGANISATION, DEFAULT_PROJECT, Control
+from intertie.controlplane.status import HealthView
+from intertie.controlplane.vault import private_text
+from intertie.core.errors import GatewayError, Misconfigured, ShuttingDown
+from intertie.core.keys import hash_key, make_key
+from intertie.core.providers import load
+from intertie.core.routing.credentials import CredentialState
+from intertie.core.terms import Credential, Snapshot, Upstream
+from intertie.dataplane.observe import RequestLog
+from intertie.dataplane.parts import Dataplane
+from intertie.dataplane.shedding import Shedder, memory_of_machine, resident_bytes
+from intertie.dataplane.transport.http import HttpTransport
+from intertie.dataplane.transport.registry import TransportRegistry
+from intertie.settings import Settings
+from intertie.store.loader import Loader
+from intertie.store.spool import Spool
+
+POLL_SECONDS: Final = 1.0
+"""How often the configuration's revision is looked at, for changes made by another process."""
+
+LAST_SECONDS: Final = 5.0
+"""What a second SIGTERM leaves to requests under way."""
+
+STATE_FILE: Final = "gateway.json"
+"""Where the command line finds the running gateway: its address and process id."""
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """What a gateway that has just begun to serve tells whoever started it."""
+
+    url: str
+    first_start: bool
+    admin_key_file: str
+    dev_key: str | None
+    """An API key made because there was none; shown once."""
+    routes: list[str]
+    recovered: str
+    """What the books recovered from an earlier run; empty if nothing."""
+
+
+def serve(settings: Settings, *, document: Document | None, on_ready: Callable[[Ready], None]) -> int:
+    """Run a gateway until SIGTERM or SIGINT. Returns the exit code; raises `Misconfigured` if it cannot start."""
+    _log_as_lines(settings.log_level)
+    listener = _listen(settings.host, settings.port)
+    try:
+        gateway = Gateway(settings, document)
+    except BaseException:
+        listener.close()
+        raise
+    runner: Callable[[Any], Any] = asyncio.run
+    if sys.platform != "win32":
+        import uvloop
+
+        runner = uvloop.run
+    runner(gateway.run(listener, on_ready))
+    return 0
+
+
+class Snapshots:
+    """The configuration in force; replaced whole, from whichever thread made the change."""
+
+    def __init__(self, control: Control, swapped: Callable[[Snapshot], None]) -> None:
+        self._control = control
+        self._swapped = swapped
+        self._turn = threading.Lock()
+        self.current = snapshot.build(control)
+        swapped(self.current)
+
+    def refresh(self) -> None:
+        """Build and swap if something changed. Blocks: not for an event loop."""
+        with self._turn:
+            if snapshot.revision(self._control) != self.current.revision:
+                self.current = snapshot.build(self._control)
+                self._swapped(self.current)
+
+
+class Gateway:
+    """One process of the gateway, from its data directory to its sockets."""
+
+    def __init__(self, settings: Settings, document: Document | None) -> None:
+        self._settings = settings
+        self.first_start = not (settings.data / "intertie.db").exists()
+        self.control = migrate.start(settings, clock=time.time, prices=prices.price_for)
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.control.database.close)
+            if document is not None:
+                apply.apply(self.control, DEFAULT_ORGANISATION, document)
+            self.dev_key = self._first_key()
+            self.admin_key_file = settings.data / "admin.key"
+            admin_key = settings.admin_key or private_text(self.admin_key_file, lambda: make_key(os.urandom(32)))
+            self._admin_key_hash = hash_key(self.control.vault.pepper, admin_key)
+            self._spool = Spool(
+                settings.data / "spool", durability=_durability(settings), max_bytes=settings.spool_limit
+            )
+            self._log = RequestLog(enabled=settings.log_requests)
+            self._loader = Loader(self._spool, self.control.database, report=lambda text: logging.error(text))
+            self._recovery = self._loader.recover()
+            self._transports = TransportRegistry(HttpTransport)
+            self.snapshots = Snapshots(self.control, self._swapped)
+            stack.pop_all()
+        self._shedder = Shedder(resident_bytes, settings.memory_limit or memory_of_machine() * 4 // 5)
+        pepper = self.control.vault.pepper
+        self.dataplane = Dataplane(
+            snapshots=self.snapshots,
+            ledger=self._spool,
+            transports=self._transports,
+            adapters=load(),
+            hash_key=lambda presented: hash_key(pepper, presented),
+            shedder=self._shedder,
+            log=self._log,
+        )
+        self.dataplane.credentials.alerts = self._alert
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    async def run(self, listener: socket.socket, on_ready: Callable[[Ready], None]) -> None:
+        """Serve on `listener` until told to stop, then drain and put everything away."""
+        loop = asyncio.get_running_loop()
+        inference = Inference(self.dataplane)
+        server = make_server(
+            self._doors(inference),
+            host=self._settings.host,
+            port=self._settings.port,
+            limits=self._limits(),
+            lifespan="off",
+        )
+        state_file = self._settings.data / STATE_FILE
+        self._spool.start()
+        self._loader.start()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(NotImplementedError):
+                loop.add_signal_handler(number, self._told_to_stop)
+        tasks = [
+            asyncio.create_task(job) for job in (self._shedder.watch(), self._poll(), self._announce(server, on_ready))
+        ]
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        stop = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
+            await self._drain(server, inference)
+            await serving
+        finally:
+            for task in [*tasks, stop]:
+                task.cancel()
+            state_file.unlink(missing_ok=True)
+            await self._put_away()
+
+    def stop(self) -> None:
+        """Begin to drain; for tests and embedders, as SIGTERM does."""
+        self._told_to_stop()
+
+    # -- doors -------------------------------------------------------------------------------------------------------
+
+    def _doors(self, inference: Inference) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+        state = AdminState(
+            control=self.control,
+            flush=self._loader.flush,
+            changed=self.snapshots.refresh,
+            health=self._health,
+            admin_key_hash=self._admin_key_hash,
+            ready=self._not_ready,
+            snapshot=lambda: self.snapshots.current,
+            clear_credentials=self.dataplane.credentials.clear,
+            counters=self.dataplane.counters,
+            gauges=self._gauges,
+            open_locally=self._settings.public_url is None,
+        )
+        admin: Any = make_admin(state)
+        admin.mount("/", make_console(state))
+
+        async def doors(scope: Scope, receive: Receive, send: Send) -> None:
+            path: str = scope["path"]
+            if path.startswith("/v1/") or path == "/v1":
+                await inference(scope, receive, send)
+            else:
+                await admin(scope, receive, send)
+
+        return doors
+
+    def _limits(self) -> EdgeLimits:
+        return EdgeLimits(body_limit=self._settings.body_limit, hosts=self._settings.hosts())
+
+    def _health(self) -> HealthView:
+        now = self.dataplane.monotonic()
+        failure = self._spool.statistics().failure
+        return HealthView(
+            targets=tuple(self.dataplane.health.view(now)),
+            credentials=tuple(self.dataplane.credentials.view(now)),
+            alerts=(f"The books cannot be written: {failure}",) if failure else (),
+        )
+
+    def _not_ready(self) -> list[str]:
+        reasons = []
+        if self._stopping.is_set():
+            reasons.append("draining")
+        if failure := self._spool.statistics().failure:
+            reasons.append(f"the books cannot be written: {failure}")
+        return reasons
+
+    def _gauges(self) -> Mapping[str, float]:
+        now = self.dataplane.monotonic()
+        credentials = self.dataplane.credentials.view(now)
+        return {
+            "event_loop_lag_seconds": self._shedder.lag,
+            "memory_share": self._shedder.memory_share,
+            "ready": float(not self._not_ready()),
+            "snapshot_revision": self.snapshots.current.revision,
+            "spool_bytes": self._spool.statistics().unloaded_bytes,
+            "targets_out": sum(1 for target in self.dataplane.health.view(now) if target.retry_in is not None),
+            "credentials_parked": sum(1 for one in credentials if one.state is CredentialState.PARKED),
+        }
+
+    # -- while it runs -----------------------------------------------------------------------------------------------
+
+    async def _announce(self, server: EdgeServer, on_ready: Callable[[Ready], None]) -> None:
+        while not server.started:
+            await asyncio.sleep(0.005)
+        host, port = server.addresses[0]
+        url = self._settings.public_url or f"http://{_reachable(host)}:{port}"
+        local = {"url": f"http://{_reachable(host)}:{port}", "pid": os.getpid()}
+        _write_private(self._settings.data / STATE_FILE, json.dumps(local))
+        gc.collect()
+        gc.freeze()  # what start-up made lives as long as the process; do not walk it again
+        routes = sorted(model for _, model in self.snapshots.current.routes)
+        recovered = str(self._recovery) if self._recovery.recovered or self._recovery.damage else ""
+        ready = Ready(url, self.first_start, str(self.admin_key_file), self.dev_key, routes, recovered)
+        on_ready(ready)
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                await asyncio.to_thread(self.snapshots.refresh)
+            except GatewayError as error:
+                # The last good configuration stays in force (F81).
+                self._log.event("configuration_unreadable", error=str(error))
+
+    def _swapped(self, new: Snapshot) -> None:
+        """Have transports at hand before the first request wants them. Runs on the thread that made the change."""
+        for upstream in new.upstreams.values():
+            self._transports.of(upstream)
+
+    def _alert(self, upstream: Upstream, credential: Credential, error: GatewayError) -> None:
+        self._log.event(
+            "alert",
+            reason="credential_parked",
+            upstream=upstream.name,
+            credential=credential.id,
+            detail=error.detail,
+            remedy=f"replace it, then: intertie upstreams clear {upstream.name}",
+        )
+
+    def _first_key(self) -> str | None:
+        """A key to begin with, for an operator whose configuration names none."""
+        if not self.first_start or keys.list_(self.control, DEFAULT_ORGANISATION):
+            return None
+        projects.ensure(self.control, DEFAULT_ORGANISATION, DEFAULT_PROJECT)
+        return keys.create(self.control, DEFAULT_ORGANISATION, DEFAULT_PROJECT, "dev").secret
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def _told_to_stop(self) -> None:
+        if self._stopping.is_set():
+            self._hurry.set()
+        self._stopping.set()
+
+    async def _drain(self, server: EdgeServer, inference: Inference) -> None:
+        """S12: not ready at once, accept a little longer, let requests finish, end the rest in-band."""
+        self._stopping.set()
+        server.begin_drain()
+        await self._wait(self._settings.accepting())
+        server.stop_accepting()
+        server.close_idle()
+        self._shedder.draining = True
+        patience = asyncio.create_task(server.settled(self._settings.drain_seconds))
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait({patience, hurry}, return_when=asyncio.FIRST_COMPLETED)
+        patience.cancel()
+        hurry.cancel()
+        if server.in_flight and self._hurry.is_set():
+            await server.settled(LAST_SECONDS)
+        if server.in_flight:
+            inference.stop(ShuttingDown("The gateway is shutting down.", retry_after=2))
+            await server.settled(LAST_SECONDS)
+            server.abort_connections()
+        server.should_exit = True
+
+    async def _wait(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), seconds)
+
+    async def _put_away(self) -> None:
+        """Intake has stopped: settle, empty the queues, then close what they flow into."""
+        await self._transports.close()
+        await asyncio.to_thread(self._loader.close)
+        self._spool.close()
+        self.control.database.close()
+        self._log.flush()
+
+
+def _durability(settings: Settings) -> Any:
+    return settings.durability
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket, or `Misconfigured` saying what is in the way."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise Misconfigured(
+            f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port or --host"
+        ) from error
+
+
+def _reachable(host: str) -> str:
+    """An address under which this machine reaches a socket bound to `host`."""
+    if host in {"0.0.0.0", "::"}:
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _write_private(path: Path, text: str) -> None:
+    draft = path.with_suffix(".new")
+    with os.fdopen(os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
+        file.write(text + "\n")
+    draft.replace(path)
+
+
+class _Line(logging.Formatter):
+    """One JSON object per line, in the shape of the request log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": round(record.created, 3),
+            "event": "log",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
+        line["message"] = record.getMessage()
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def _log_as_lines(level: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Line())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
