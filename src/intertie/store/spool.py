@@ -115,15 +115,16 @@ class Spool:
 
     def start(self) -> None:
         """Opens a new segment after those left by earlier runs. Raises `OSError` if the folder cannot be written."""
-        (self.folder / segment.DAMAGED).mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self.folder, self.folder / segment.DAMAGED):
+            folder.mkdir(mode=0o700, exist_ok=True)
         found = segment.listed(self.folder)
         self._open_segment(found[-1][0] + 1 if found else 1)
         self._sync.start()
 
     def close(self) -> None:
         """Syncs and ends. The last segment is removed if everything in it is loaded and settled."""
-        self._closed = True
         self._retry()
+        self._closed = True
         self._sync.stop()
         self._file = -1  # its number may soon be another file's
         spent = self._released >= self.total and not self._unsettled and not self._unwritten
@@ -163,7 +164,7 @@ class Spool:
         disk accepts, loaded into the database directly meanwhile; and no new work is accepted until then.
         """
         line = segment.frame(record)
-        if self._unwritten or self._broken:
+        if self._unwritten or self._broken or self._closed:
             self._keep(record.request_id, line)
             self._retry()
             return
@@ -294,6 +295,8 @@ class Spool:
 
     def _retry(self) -> None:
         """Writes what waits in memory, as far as the disk accepts it."""
+        if self._closed:
+            return
         if self._broken:
             self._rotate()
         while self._unwritten and not self._broken:
