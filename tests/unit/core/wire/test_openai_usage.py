@@ -55,6 +55,9 @@ def test_estimates_follow_size_and_never_fall_below_the_pieces_sent() -> None:
 
 def test_reasoning_counted_beside_the_completion_is_output_all_the_same() -> None:
     """xAI's own example: 32 in, 9 of text and 94 of reasoning, 135 in all."""
-    raw = b'{"prompt_tokens":32,"completion_tokens":9,"total_tokens":135,"completion_tokens_details":{"reasoning_tokens":94}}'
+    raw = (
+        b'{"prompt_tokens":32,"completion_tokens":9,"total_tokens":135,'
+        b'"completion_tokens_details":{"reasoning_tokens":94}}'
+    )
 
     assert read_usage(raw) == Usage(input=32, output=103, reasoning=94)
