@@ -280,6 +280,31 @@ def test_F85_an_application_that_fails_mid_answer_leaves_a_visibly_broken_one(
     assert "on purpose" in caplog.text
 
 
+def test_an_http_1_0_client_never_gets_chunks(bed: Bed) -> None:
+    answer = bed.exchange(b"GET /stream HTTP/1.0\r\n" + HOST + b"\r\n")
+
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head
+    assert body == b"0;1;2;3;4;5;6;7;8;9;"
+
+
+def test_head_gets_the_head_only(bed: Bed) -> None:
+    with bed.connect() as wire:
+        wire.send(b"HEAD /v1/x HTTP/1.1\r\n" + HOST + b"\r\nHEAD /stream HTTP/1.1\r\n" + HOST + b"\r\n" + get(b"/v1/y"))
+        answer = wire.rest()
+
+    assert answer.count(b"HTTP/1.1 200 OK") == 3
+    assert answer.count(b"ok /v1/x") == 0
+    assert answer.endswith(b"\r\n\r\nok /v1/y")
+
+
+def test_the_head_of_a_stream_does_not_wait_for_its_first_chunk() -> None:
+    with edge_bed(app=Recorder(tick=1.0, silent_first=True)) as bed, bed.connect() as wire:
+        wire.send(get(b"/stream"))
+
+        assert b";" not in wire.until(b"\r\n\r\n")
+
+
 def test_continue_is_said_only_when_the_body_is_still_to_come(bed: Bed) -> None:
     head = post(b"Content-Length: 2", b"Expect: 100-continue", b"Connection: close")
     with bed.connect() as wire:

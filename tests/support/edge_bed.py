@@ -46,6 +46,8 @@ class Recorder:
     ended: list[str] = field(default_factory=list)
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     tick: float = 0.02
+    silent_first: bool = False
+    """`/stream` waits a tick before its first chunk."""
 
     async def __call__(self, scope: Scope, receive: Callable[[], Coroutine[Any, Any, Message]], send: Send) -> None:
         """Answer one request."""
@@ -85,6 +87,8 @@ class Recorder:
             if path == "/crash-late":
                 await send({"type": "http.response.body", "body": b"begun", "more_body": True})
                 raise ValueError("on purpose")
+            if self.silent_first:
+                await asyncio.sleep(self.tick)
             for number in range(10 if path == "/stream" else 1_000_000):
                 if left.is_set():
                     return

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from intertie.api.edge.intake import Request
 from intertie.api.edge.rules import Header
 from intertie.core.errors import Bug
 from intertie.core.wire.openai_errors import error_object
@@ -19,6 +20,8 @@ Message = MutableMapping[str, Any]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 _LOG: Final = logging.getLogger("intertie.edge")
+_COPIED: Final = 64 << 10
+"""Larger bodies are written by themselves rather than copied behind the head."""
 _WATCHED: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 
 
@@ -59,11 +62,15 @@ class Cycle:
     __slots__ = (
         "_chunked",
         "_connection",
+        "_flow",
+        "_head",
         "_head_only",
         "_left",
         "_listeners",
+        "_old",
         "_received",
         "_remaining",
+        "_transport",
         "body",
         "complete",
         "disconnected",
@@ -71,16 +78,20 @@ class Cycle:
         "started",
     )
 
-    def __init__(self, connection: Connection, *, head_only: bool, keep_alive: bool, body: bytes) -> None:
+    def __init__(self, connection: Connection, request: Request) -> None:
         self._connection = connection
-        self._head_only = head_only
+        self._transport = connection.transport
+        self._flow = connection.flow
+        self._head_only = request.method == "HEAD"
+        self._old = request.version == "1.0"
+        self._head = b""
         self._chunked = False
-        self._remaining = 0
+        self._remaining: int | None = 0
         self._received = False
         self._left: asyncio.Event | None = None
         self._listeners: list[Callable[[], None]] | None = None
-        self.keep_alive = keep_alive
-        self.body = body
+        self.keep_alive = request.keep_alive
+        self.body = request.body
         self.started = False
         self.complete = False
         self.disconnected = False
@@ -104,6 +115,8 @@ class Cycle:
 
     def abort(self) -> None:
         """Close without completing the answer, so that the client cannot take it for a whole one."""
+        self.disconnected = True
+        self._listeners = None
         self._connection.close()
 
     async def receive(self) -> Message:
@@ -123,9 +136,8 @@ class Cycle:
         Raises `RuntimeError` for messages out of order, a body of another length than announced, or a header that would
         split the answer.
         """
-        flow = self._connection.flow
-        if flow.write_paused and not self.disconnected:
-            await flow.drain()
+        if self._flow.write_paused and not self.disconnected:
+            await self._flow.drain()
         if self.disconnected:
             return
         kind = message["type"]
@@ -150,8 +162,8 @@ class Cycle:
                 _LOG.error("the application returned without completing its answer")
                 await self._fail()
         except asyncio.CancelledError:
-            if not self.complete:
-                self._connection.close()
+            if not self.complete and not self.disconnected:
+                self.abort()
             raise
         except Exception:  # noqa: BLE001 - border: whatever the application raises becomes an answer and a log line
             _LOG.exception("the application failed")
@@ -192,34 +204,53 @@ class Cycle:
         if closes or not self.keep_alive:
             self.keep_alive = False
             lines.append(b"connection: close\r\n")
-        if length is not None:
-            self._remaining = length
-        elif not self._head_only and status not in (204, 304):
+        self._remaining = length
+        self._head_only = self._head_only or status in (204, 304)
+        if length is None and not self._head_only and not self._old:
+            # HTTP/1.0 knows no chunks: there, a body without a length ends with the connection.
             self._chunked = True
             lines.append(b"transfer-encoding: chunked\r\n")
         head = b"".join(lines)
         if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
             # T09: one pass over the head instead of two regular expressions per header.
             raise RuntimeError("a header would split the answer")
-        connection = self._connection
-        connection.transport.write(b"%b%b%b\r\n" % (STATUS_LINE[status], connection.answer_defaults(), head))
+        # Kept until the body begins, to leave in one packet with it; a stream may take its time, so it gets one turn.
+        self._head = b"%b%b%b\r\n" % (STATUS_LINE[status], self._connection.answer_defaults(), head)
         self.started = True
+        if length is None:
+            asyncio.get_running_loop().call_soon(self._send_head)
+
+    def _send_head(self) -> None:
+        if self._head and not self.disconnected:
+            self._put(b"")
+
+    def _put(self, content: bytes) -> None:
+        head, self._head = self._head, b""
+        if len(content) > _COPIED:
+            self._transport.write(head)
+            self._transport.write(content)
+        else:
+            self._transport.write(head + content)
 
     def _write(self, body: bytes, *, more: bool) -> None:
         if self._head_only:
-            self._remaining = 0
+            self._put(b"")
+            self._remaining = None
         elif self._chunked:
             if body:
-                ending = b"\r\n" if more else b"\r\n0\r\n\r\n"
-                self._connection.transport.write(b"%x\r\n%b%b" % (len(body), body, ending))
+                body = b"%x\r\n%b%b" % (len(body), body, b"\r\n" if more else b"\r\n0\r\n\r\n")
             elif not more:
-                self._connection.transport.write(b"0\r\n\r\n")
+                body = b"0\r\n\r\n"
+            if self._head:
+                self._put(body)
+            else:
+                self._transport.write(body)
         else:
-            self._remaining -= len(body)
-            if self._remaining < 0:
-                raise RuntimeError("the body is longer than its Content-Length")
-            if body:
-                self._connection.transport.write(body)
+            if self._remaining is not None:
+                self._remaining -= len(body)
+                if self._remaining < 0:
+                    raise RuntimeError("the body is longer than its Content-Length")
+            self._put(body)
         if not more:
             if self._remaining:
                 raise RuntimeError("the body is shorter than its Content-Length")
@@ -231,10 +262,13 @@ class Cycle:
 
     async def _fail(self) -> None:
         """An internal error if nothing was sent, a visibly broken answer otherwise."""
-        if self.started or self.disconnected:
-            if not self.complete:
-                self._connection.close()
+        if self.complete or self.disconnected:
             return
+        if self.started and not self._head:
+            self.abort()
+            return
+        self.started = self._chunked = False
+        self._head = b""
         request_id = self._connection.new_request_id()
         body = error_object(Bug("The gateway failed; its log has the details."), request_id)
         headers = [

@@ -114,7 +114,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def take(self, request: Request) -> None:
         """Start the application, or put the request in line."""
         self.read_deadline = NEVER
-        cycle = Cycle(self, head_only=request.method == "HEAD", keep_alive=request.keep_alive, body=request.body)
+        cycle = Cycle(self, request)
         target = request.target
         scope: Scope = {
             "type": "http",
@@ -231,6 +231,8 @@ class EdgeProtocol(HttpToolsProtocol):
     def abort(self) -> None:
         """Close at once. A request under way is told by `on_disconnect`."""
         self.read_deadline = self.write_deadline = NEVER
+        if self._current is not None:
+            self._current.leave()
         self.transport.abort()
 
     def finish_up(self) -> None:
