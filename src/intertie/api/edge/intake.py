@@ -117,18 +117,21 @@ class Intake:
     def feed(self, piece: bytes) -> None:
         """Read what arrived and hand whole messages to the taker. Raises `GatewayError`."""
         self._feeding = len(piece)
+        stopped_at = None
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
-            self._read_again(piece[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
+            stopped_at = upgrade.args[0]
+        except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             if isinstance(cause, GatewayError):
                 raise cause from None
-            if cause is not None:
-                _LOG.error("reading a request failed", exc_info=cause)
-                raise Bug("The gateway failed; its log has the details.") from None
+            _LOG.error("reading a request failed", exc_info=cause)
+            raise Bug("The gateway failed; its log has the details.") from None
+        except httptools.HttpParserError:
             raise BadCall("The request is not valid HTTP/1.1.", code="malformed_request") from None
+        if stopped_at is not None:
+            self._read_again(piece[stopped_at:])
 
     def await_rest(self, now: float) -> float:
         """To be called after `feed` while `receiving`. Returns the deadline for the rest. Raises `GatewayError`."""
