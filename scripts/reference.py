@@ -124,7 +124,7 @@ def _default(name: str, value: object) -> str:
 
 def metrics_page() -> str:
     """One row per metric family."""
-    families = Readings(Counters(), lambda: dict.fromkeys(GAUGES, 0.0)).collect()
+    families = Readings(Counters(), dict.fromkeys(GAUGES, 0.0)).collect()
     rows = []
     for family in sorted(families, key=lambda family: family.name):
         name = family.name + ("_total" if family.type == "counter" else "")
@@ -146,7 +146,7 @@ def admin_api_page() -> str:
     rows = []
     for path, operations in app.openapi()["paths"].items():
         for method, operation in operations.items():
-            rows.append([f"`{method.upper()} {path}`", operation.get("summary", "")])
+            rows.append([f"`{method.upper()} {path}`", _first_paragraph(operation)])
     return _page(
         "Admin API",
         "What the commands talk to, and what your tools may build on. Send `authorization: Bearer <admin key>`; the "
@@ -156,14 +156,22 @@ def admin_api_page() -> str:
     )
 
 
+def _first_paragraph(operation: dict[str, Any]) -> str:
+    return " ".join(operation.get("description", "").split("\n\n")[0].split()) or operation.get("summary", "")
+
+
 def cli_page() -> str:
     """One section per command, from its own help."""
     sections: list[str] = []
     for path, command in commands():
         name = " ".join(("intertie", *path))
-        usage = " ".join(command.collect_usage_pieces(typer.Context(command)))
+        arguments = [one.name.upper() for one in command.params if one.param_type_name == "argument"]
         rows = [_option(parameter) for parameter in command.params if not parameter.hidden]
-        sections += [f"## {name}", f"`{name} {usage}`".replace(" `", "`"), inspect.cleandoc(command.help or "")]
+        sections += [
+            f"## {name}",
+            f"`{' '.join((name, '[OPTIONS]', *arguments))}`",
+            inspect.cleandoc(command.help or ""),
+        ]
         if rows:
             sections.append(_table(["argument or option", "meaning", "default"], rows))
     return _page(
@@ -196,6 +204,8 @@ def _option(parameter: Any) -> list[str]:
     default = parameter.default
     if isinstance(default, Enum):
         default = default.value
+    if default is True and parameter.secondary_opts:
+        default = parameter.opts[0]
     shown = "" if default in (None, (), "", False) or callable(default) else f"`{default}`"
     meaning = " ".join((getattr(parameter, "help", None) or "").split())
     return [", ".join(f"`{name}`" for name in names), meaning, "required" if parameter.required else shown]
