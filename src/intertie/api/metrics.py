@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -27,9 +27,9 @@ GAUGES: Final[Mapping[str, str]] = {
 
 
 class Readings(Collector):
-    """Turns the counters into metric families each time it is asked; keeps nothing itself."""
+    """Turns counters and gauges into metric families."""
 
-    def __init__(self, counters: Counters, gauges: Callable[[], Mapping[str, float]]) -> None:
+    def __init__(self, counters: Counters, gauges: Mapping[str, float]) -> None:
         self._counters = counters
         self._gauges = gauges
 
@@ -58,24 +58,25 @@ class Readings(Collector):
         in_flight = GaugeMetricFamily("intertie_requests_in_flight", "Requests being answered now.")
         in_flight.add_metric([], counters.in_flight)
         yield in_flight
-        for name, value in self._gauges().items():
+        for name, value in self._gauges.items():
             gauge = GaugeMetricFamily(f"intertie_{name}", GAUGES[name])
             gauge.add_metric([], value)
             yield gauge
 
 
-def make_registry(counters: Counters, gauges: Callable[[], Mapping[str, float]]) -> CollectorRegistry:
-    """A registry of its own (never the library's global one) with our readings, the process and the platform."""
+def make_registry() -> CollectorRegistry:
+    """What every process exposes, in a registry of its own (never the library's global one)."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Readings(counters, gauges))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     return registry
 
 
-def render(registry: CollectorRegistry) -> bytes:
-    """The whole exposition as text, of type `CONTENT_TYPE`."""
-    return generate_latest(registry)
+def render(common: CollectorRegistry, counters: Counters, gauges: Mapping[str, float]) -> bytes:
+    """The whole exposition, of type `CONTENT_TYPE`. `gauges` were read on the event loop; this may run anywhere."""
+    ours = CollectorRegistry(auto_describe=False)
+    ours.register(Readings(counters, gauges))
+    return generate_latest(ours) + generate_latest(common)
 
 
 def _counter(

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from intertie.api import metrics
 from intertie.api.document import shown, speaks
@@ -45,6 +46,7 @@ async def ready(state: State) -> Response:
 
 
 @router.get("/metrics", dependencies=[need(Permission.METRICS_READ)])
-def readings(request: Request) -> Response:
+async def readings(request: Request, state: State) -> Response:
     """Prometheus' text format. Needs the admin key, except for a request straight from this machine."""
-    return Response(metrics.render(request.app.state.registry), media_type=metrics.CONTENT_TYPE)
+    text = await run_in_threadpool(metrics.render, request.app.state.registry, state.counters, state.gauges())
+    return Response(text, media_type=metrics.CONTENT_TYPE)

@@ -14,6 +14,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from intertie.controlplane.config import ConfigProblems
 from intertie.core.errors import BadCall, Bug, GatewayError, NotFound, WrongMethod
 from intertie.core.wire.browser import PRIVATE
 from intertie.core.wire.openai_errors import error_object
@@ -52,6 +53,9 @@ def install(app: FastAPI) -> None:
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, GatewayError)
+        if isinstance(error, ConfigProblems):
+            several = [f"{one.path}: {one.message}" + (f" ({one.hint})" if one.hint else "") for one in error.problems]
+            error = Refusal(error, problems=several)
         return answer(error, request.scope["intertie.request_id"])
 
     async def invalid(request: Request, error: Exception) -> Response:

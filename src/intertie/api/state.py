@@ -21,7 +21,7 @@ def _no_gauges() -> Mapping[str, float]:
 
 @dataclass
 class AdminState:
-    """The gateway as its admin API sees it. `health` and `clear_credentials` are called on the event loop only."""
+    """The gateway as its admin API sees it. `health`, `gauges` and `clear_credentials` are called on the event loop."""
 
     control: Control
     flush: Callable[[], None]

@@ -35,15 +35,42 @@ _ANY: Final = "*"
 
 
 class Source(Protocol):
-    """Where the page reads. `health` is called on the event loop only."""
+    """Where the page reads; the state of the admin API has all of it."""
 
-    control: Control
-    health: Callable[[], HealthView]
-    ready: Callable[[], list[str]]
-    snapshot: Callable[[], Snapshot]
-    admin_key_hash: bytes
-    open_locally: bool
-    organisation: str
+    @property
+    def control(self) -> Control:
+        """For the books of today and for recognising the admin key."""
+        ...
+
+    @property
+    def health(self) -> Callable[[], HealthView]:
+        """Called on the event loop only."""
+        ...
+
+    @property
+    def ready(self) -> Callable[[], list[str]]:
+        """Reasons for not being ready."""
+        ...
+
+    @property
+    def snapshot(self) -> Callable[[], Snapshot]:
+        """The configuration in force."""
+        ...
+
+    @property
+    def admin_key_hash(self) -> bytes:
+        """Keyed hash of the admin key."""
+        ...
+
+    @property
+    def open_locally(self) -> bool:
+        """May the page be read without a key from this very machine?"""
+        ...
+
+    @property
+    def organisation(self) -> str:
+        """Whose part is shown."""
+        ...
 
 
 class Step(msgspec.Struct, frozen=True):
