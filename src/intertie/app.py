@@ -1,4 +1,4 @@
-"""Wires everything: settings to database to books to data plane to doors, and takes it down again without losing anything."""
+"""Wires everything: settings, database, books, data plane, doors; and takes it down again without losing anything."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from intertie.api.admin import AdminState, make_admin
-from intertie.api.edge import EdgeLimits, EdgeServer, make_server
+from intertie.api.edge import EdgeServer, make_server
 from intertie.api.inference import Inference, Receive, Scope, Send
 from intertie.console.status import make_console
 from intertie.controlplane import apply, keys, migrate, prices, projects, snapshot
@@ -29,7 +29,7 @@ from intertie.controlplane.control import DEFAULT_ORGANISATION, DEFAULT_PROJECT,
 from intertie.controlplane.status import HealthView
 from intertie.controlplane.vault import private_text
 from intertie.core.errors import GatewayError, Misconfigured, ShuttingDown
-from intertie.core.keys import hash_key, make_key
+from intertie.core.keys import ENTROPY, hash_key, make_key
 from intertie.core.providers import load
 from intertie.core.routing.credentials import CredentialState
 from intertie.core.terms import Credential, Snapshot, Upstream
@@ -41,6 +41,8 @@ from intertie.dataplane.transport.registry import TransportRegistry
 from intertie.settings import Settings
 from intertie.store.loader import Loader
 from intertie.store.spool import Spool
+
+_LOG: Final = logging.getLogger("intertie")
 
 POLL_SECONDS: Final = 1.0
 """How often the configuration's revision is looked at, for changes made by another process."""
@@ -114,13 +116,12 @@ class Gateway:
                 apply.apply(self.control, DEFAULT_ORGANISATION, document)
             self.dev_key = self._first_key()
             self.admin_key_file = settings.data / "admin.key"
-            admin_key = settings.admin_key or private_text(self.admin_key_file, lambda: make_key(os.urandom(32)))
+            admin_key = settings.admin_key or private_text(self.admin_key_file, _fresh_key)
             self._admin_key_hash = hash_key(self.control.vault.pepper, admin_key)
-            self._spool = Spool(
-                settings.data / "spool", durability=_durability(settings), max_bytes=settings.spool_limit
-            )
+            durability: Any = settings.durability
+            self._spool = Spool(settings.data / "spool", durability=durability, max_bytes=settings.spool_limit)
             self._log = RequestLog(enabled=settings.log_requests)
-            self._loader = Loader(self._spool, self.control.database, report=lambda text: logging.error(text))
+            self._loader = Loader(self._spool, self.control.database, report=_LOG.error)
             self._recovery = self._loader.recover()
             self._transports = TransportRegistry(HttpTransport)
             self.snapshots = Snapshots(self.control, self._swapped)
@@ -144,22 +145,18 @@ class Gateway:
         """Serve on `listener` until told to stop, then drain and put everything away."""
         loop = asyncio.get_running_loop()
         inference = Inference(self.dataplane)
-        server = make_server(
-            self._doors(inference),
-            host=self._settings.host,
-            port=self._settings.port,
-            limits=self._limits(),
-            lifespan="off",
-        )
-        state_file = self._settings.data / STATE_FILE
+        settings = self._settings
+        limits = EdgeLimits(body_limit=settings.body_limit, hosts=settings.hosts())
+        doors = self._doors(inference)
+        server = make_server(doors, host=settings.host, port=settings.port, limits=limits, lifespan="off")
+        state_file = settings.data / STATE_FILE
         self._spool.start()
         self._loader.start()
         for number in (signal.SIGTERM, signal.SIGINT):
             with contextlib.suppress(NotImplementedError):
                 loop.add_signal_handler(number, self._told_to_stop)
-        tasks = [
-            asyncio.create_task(job) for job in (self._shedder.watch(), self._poll(), self._announce(server, on_ready))
-        ]
+        jobs = (self._shedder.watch(), self._poll(), self._announce(server, on_ready))
+        tasks = [asyncio.create_task(job) for job in jobs]
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         stop = asyncio.create_task(self._stopping.wait())
         try:
@@ -204,9 +201,6 @@ class Gateway:
 
         return doors
 
-    def _limits(self) -> EdgeLimits:
-        return EdgeLimits(body_limit=self._settings.body_limit, hosts=self._settings.hosts())
-
     def _health(self) -> HealthView:
         now = self.dataplane.monotonic()
         failure = self._spool.statistics().failure
@@ -240,7 +234,7 @@ class Gateway:
     # -- while it runs -----------------------------------------------------------------------------------------------
 
     async def _announce(self, server: EdgeServer, on_ready: Callable[[Ready], None]) -> None:
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110 (uvicorn offers a flag, not an event)
             await asyncio.sleep(0.005)
         host, port = server.addresses[0]
         url = self._settings.public_url or f"http://{_reachable(host)}:{port}"
@@ -325,8 +319,8 @@ class Gateway:
         self._log.flush()
 
 
-def _durability(settings: Settings) -> Any:
-    return settings.durability
+def _fresh_key() -> str:
+    return make_key(os.urandom(ENTROPY))
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -358,13 +352,8 @@ class _Line(logging.Formatter):
     """One JSON object per line, in the shape of the request log."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": round(record.created, 3),
-            "event": "log",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-        }
-        line["message"] = record.getMessage()
+        line: dict[str, Any] = {"time": round(record.created, 3), "event": "log", "level": record.levelname.lower()}
+        line |= {"logger": record.name, "message": record.getMessage()}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)
