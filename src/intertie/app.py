@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from intertie.api.admin import AdminState, make_admin
-from intertie.api.edge import EdgeServer, make_server
+from intertie.api.edge import EdgeLimits, EdgeServer, make_server
 from intertie.api.inference import Inference, Receive, Scope, Send
 from intertie.console.status import make_console
 from intertie.controlplane import apply, keys, migrate, prices, projects, snapshot
