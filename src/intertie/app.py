@@ -17,15 +17,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from intertie.api.admin import AdminState, make_admin
 from intertie.api.edge import EdgeLimits, EdgeServer, make_server
 from intertie.api.inference import Inference, Receive, Scope, Send
 from intertie.console.status import make_console
 from intertie.controlplane import apply, keys, migrate, prices, projects, snapshot
+from intertie.controlplane.apply import Changes
 from intertie.controlplane.config import Document
 from intertie.controlplane.control import DEFAULT_ORGANISATION, DEFAULT_PROJECT, Control
+from intertie.controlplane.ready import Ready
 from intertie.controlplane.status import HealthView
 from intertie.controlplane.vault import private_text
 from intertie.core.errors import GatewayError, Misconfigured, ShuttingDown
@@ -52,19 +52,6 @@ LAST_SECONDS: Final = 5.0
 
 STATE_FILE: Final = "gateway.json"
 """Where the command line finds the running gateway: its address and process id."""
-
-
-class Ready(msgspec.Struct, frozen=True):
-    """What a gateway that has just begun to serve tells whoever started it."""
-
-    url: str
-    first_start: bool
-    admin_key_file: str
-    dev_key: str | None
-    """An API key made because there was none; shown once."""
-    routes: list[str]
-    recovered: str
-    """What the books recovered from an earlier run; empty if nothing."""
 
 
 def serve(settings: Settings, *, document: Document | None, on_ready: Callable[[Ready], None]) -> int:
@@ -112,17 +99,18 @@ class Gateway:
         self.control = migrate.start(settings, clock=time.time, prices=prices.price_for)
         with contextlib.ExitStack() as stack:
             stack.callback(self.control.database.close)
-            if document is not None:
-                apply.apply(self.control, DEFAULT_ORGANISATION, document)
+            applied = apply.apply(self.control, DEFAULT_ORGANISATION, document) if document is not None else Changes()
             self.dev_key = self._first_key()
-            self.admin_key_file = settings.data / "admin.key"
-            admin_key = settings.admin_key or private_text(self.admin_key_file, _fresh_key)
+            admin_key = settings.admin_key or private_text(settings.data / "admin.key", _fresh_key)
             self._admin_key_hash = hash_key(self.control.vault.pepper, admin_key)
             durability: Any = settings.durability
             self._spool = Spool(settings.data / "spool", durability=durability, max_bytes=settings.spool_limit)
             self._log = RequestLog(enabled=settings.log_requests)
             self._loader = Loader(self._spool, self.control.database, report=_LOG.error)
-            self._recovery = self._loader.recover()
+            recovery = self._loader.recover()
+            found = (f"recovered {recovery}",) if recovery.recovered or recovery.damage else ()
+            self.warnings = (*applied.warnings, *found)
+            self.made_keys = applied.keys
             self._transports = TransportRegistry(HttpTransport)
             self.snapshots = Snapshots(self.control, self._swapped)
             stack.pop_all()
@@ -237,15 +225,12 @@ class Gateway:
         while not server.started:  # noqa: ASYNC110 (uvicorn offers a flag, not an event)
             await asyncio.sleep(0.005)
         host, port = server.addresses[0]
-        url = self._settings.public_url or f"http://{_reachable(host)}:{port}"
-        local = {"url": f"http://{_reachable(host)}:{port}", "pid": os.getpid()}
-        _write_private(self._settings.data / STATE_FILE, json.dumps(local))
+        url = f"http://{_reachable(host)}:{port}"
+        _write_private(self._settings.data / STATE_FILE, json.dumps({"url": url, "pid": os.getpid()}))
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process; do not walk it again
-        routes = sorted(model for _, model in self.snapshots.current.routes)
-        recovered = str(self._recovery) if self._recovery.recovered or self._recovery.damage else ""
-        ready = Ready(url, self.first_start, str(self.admin_key_file), self.dev_key, routes, recovered)
-        on_ready(ready)
+        routes = tuple(sorted(model for _, model in self.snapshots.current.routes))
+        on_ready(Ready(url, self.first_start, self.dev_key, routes, self.made_keys, self.warnings))
 
     async def _poll(self) -> None:
         while True:
