@@ -173,7 +173,7 @@ def entries(connection: sa.Connection, organisation: str, *, limit: int, after: 
     page = sa.select(requests).where(mine).order_by(requests.c.seq).limit(limit + 1)
     if after:
         place = connection.scalar(sa.select(requests.c.seq).where(mine, requests.c.request_id == request_id))
-        if place is None:
+        if place is None or (n and not n.isdecimal()):
             return []
         page = page.where(requests.c.seq >= place)
     rows = connection.execute(page).mappings().all()

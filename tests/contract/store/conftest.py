@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,25 @@ from typing import Any
 import pytest
 
 from intertie.store import migrations
-from intertie.store.database import Database
+from intertie.store.database import FILE, Database
 from intertie.store.spool import Spool
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    """An empty database of the newest schema."""
-    opened = Database.open(tmp_path)
+@pytest.fixture(scope="session")
+def newest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of an empty database of the newest schema, migrated once."""
+    folder = tmp_path_factory.mktemp("newest")
+    opened = Database.open(folder)
     migrations.upgrade(opened)
+    opened.close()
+    return folder / FILE
+
+
+@pytest.fixture
+def database(tmp_path: Path, newest: Path) -> Iterator[Database]:
+    """An empty database of the newest schema."""
+    shutil.copy(newest, tmp_path / FILE)
+    opened = Database.open(tmp_path)
     yield opened
     opened.close()
 
