@@ -100,12 +100,13 @@ def locate(data: Path | None = None) -> Access:
     Raises `Unreachable` if no address is known, `CommandProblem` if the key is missing or readable by others.
     """
     home = data or folder()
-    url = os.environ.get("INTERTIE_URL") or _running(home)
+    url = os.environ.get("INTERTIE_URL") or running(home)
     key = os.environ.get("INTERTIE_ADMIN_KEY") or admin_key(home / "admin.key")
     return Access(url.rstrip("/"), key)
 
 
-def _running(home: Path) -> str:
+def running(home: Path) -> str:
+    """The address of the gateway that runs on a data directory. Raises `Unreachable` if none does."""
     note = home / "gateway.json"
     missing = Unreachable(
         f"no gateway is running on {home}", "start one with: intertie up   (or set INTERTIE_URL)", code="not_running"

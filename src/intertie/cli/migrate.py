@@ -27,7 +27,7 @@ def register(cli: typer.Typer) -> None:
         except SettingsError as wrong:
             raise CommandProblem(str(wrong), "mend the environment, then run this again", code="bad_settings") from None
         except GatewayError as wrong:
-            raise CommandProblem(wrong.public, "stop the gateway first, if it runs", code=wrong.code) from None
+            raise CommandProblem(wrong.public, code=wrong.code) from None
         if json:
             as_json({"before": done.before, "after": done.after})
         elif done.before == done.after:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _UNSAFE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]|[\t\n]")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _MICRO: Final = 1_000_000
+_PIPED: Final = 220
+"""Columns when nobody's window sets them: wide enough that no cell is broken in a file or a pipe."""
 
 
 def clean(text: object) -> str:
@@ -49,7 +51,8 @@ def out() -> Console:
     """Standard output; no wrapping surprises and no markup in what others wrote."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    width = None if sys.stdout.isatty() else _PIPED
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
 
 
 def say(*lines: str) -> None:

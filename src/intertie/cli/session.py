@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from intertie.cli.client import Client, CommandProblem, folder, locate
 from intertie.cli.render import complain
+from intertie.core.errors import GatewayError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, in the admin API's own shapes.")]
 
@@ -33,7 +34,7 @@ _CURRENT: ContextVar[Session | None] = ContextVar("intertie session", default=No
 
 
 class Group(TyperGroup):
-    """The root command: turns every `CommandProblem` into one clear line on standard error and exit code 1."""
+    """The root command: turns every failure that has a remedy into one clear line on standard error and exit code 1."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Remember whether the words ask for JSON, so that errors come as JSON too."""
@@ -44,7 +45,10 @@ class Group(TyperGroup):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except CommandProblem as problem:
+        except (CommandProblem, GatewayError) as failure:
+            problem = (
+                failure if isinstance(failure, CommandProblem) else CommandProblem(failure.public, code=failure.code)
+            )
             complain(problem, json_wanted=bool(ctx.meta.get(_JSON)))
             raise typer.Exit(1) from None
 

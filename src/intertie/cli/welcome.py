@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from intertie.cli.call import KEY_VARIABLE, curl
-from intertie.cli.client import Access, Client, CommandProblem, admin_key, probe
+from intertie.cli.client import Access, Client, CommandProblem, admin_key, probe, running
 from intertie.cli.detect import Search
 from intertie.cli.local_model import connect, find_plan, log_file
 from intertie.cli.local_process import LocalModel
@@ -63,7 +63,7 @@ class Welcome:
 
     def _start_local(self, ready: Ready) -> tuple[str, ...]:
         """Start the local model and add it; the routes that there are then."""
-        client = Client(Access(ready.url, self._admin_key()))
+        client = Client(Access(running(self._data), self._admin_key()))
         try:
             if self._local is not None:
                 self._local.start()
