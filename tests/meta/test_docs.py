@@ -146,7 +146,10 @@ def _told() -> Iterator[tuple[str, list[str]]]:
 
 def test_every_command_that_the_docs_tell_people_to_type_exists() -> None:
     """Command, sub-command and options are real."""
-    known = {path: {name for option in command.params for name in option.opts} for path, command in commands()}
+    known = {
+        path: {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+        for path, command in commands()
+    }
     wrong = []
     for page, words in _told():
         path = next((path for path in known if path == tuple(words[: len(path)])), None)
