@@ -33,7 +33,7 @@ class HttpTransport:
         builder = self._client.request(request.method, request.url).headers(request.headers)
         if secret is not None:
             builder = builder.bearer_auth(secret.reveal())
-        return _Exchange(builder.body_bytes(request.body).build_streamed())
+        return _Exchange(builder.body_bytes(request.body).streamed_read_buffer_limit(0).build_streamed())
 
     async def close(self) -> None:
         """Drop pooled connections."""
