@@ -197,12 +197,13 @@ class ChatReader:
             return None
         if document.model and not self.model:
             self.model = document.model
-        usage = read_usage(document.usage) if bytes(document.usage) != b"null" else None
+        counted = bytes(document.usage) != b"null"
+        usage = read_usage(document.usage) if counted else None
         if usage is not None:
             self.usage = usage
         if not document.choices:
             # The extra usage chunk: ours to ask for, the client's only if it asked (choices may be null, too).
-            return piece if usage is None or self._call.wants_usage else None
+            return None if counted and not self._call.wants_usage else piece
         size = sum(choice.output() for choice in document.choices)
         if size:
             self._pieces += 1

@@ -24,7 +24,9 @@ class EventTooLarge(ValueError):
 
 
 def event(data: bytes) -> bytes:
-    """One event carrying `data`, which must not contain line ends."""
+    """One event carrying `data`, whose lines end at LF only."""
+    if b"\n" in data:
+        data = data.replace(b"\n", b"\ndata: ")
     return b"data: " + data + b"\n\n"
 
 

@@ -116,12 +116,12 @@ def _causes(error: PyreqwestError) -> str:
 
 def _not_answered(error: PyreqwestError) -> UpstreamError:
     causes = _causes(error)
+    if "invalid HTTP" in causes or "parse" in causes or "too large" in causes:
+        return UpstreamInvalid("The upstream's answer is not HTTP.", detail=causes)
     if "(Connect)" in causes or not isinstance(error, TransportError):
         return UpstreamUnreachable("The upstream cannot be reached.", detail=causes)
     if "connection closed before message completed" in causes:
         return UpstreamDropped("The upstream closed the connection without an answer.", detail=causes)
-    if "invalid HTTP" in causes or "parse" in causes or "too large" in causes:
-        return UpstreamInvalid("The upstream's answer is not HTTP.", detail=causes)
     return UpstreamReset("The upstream broke the connection without an answer.", detail=causes)
 
 
