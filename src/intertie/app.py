@@ -348,4 +348,5 @@ def _log_as_lines(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Line())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for chatty in ("alembic", "uvicorn"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

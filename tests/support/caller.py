@@ -107,6 +107,7 @@ class Line:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._parsing: _Parsing | None = None
 
     async def send(self, path: str, body: bytes, headers: Mapping[str, str], method: str = "POST") -> Heard:
         """Send one request; the answer is read by `hear` into what this returns."""
@@ -118,7 +119,9 @@ class Line:
 
     async def hear(self, heard: Heard, until: bytes | None = None) -> Heard:
         """Read to the end of the answer, or until the body holds `until`. A broken connection ends it incomplete."""
-        parsing = _Parsing(heard)
+        if self._parsing is None or self._parsing.heard is not heard:
+            self._parsing = _Parsing(heard)
+        parsing = self._parsing
         while not heard.complete and not (until is not None and until in heard.received):
             try:
                 received = await self._reader.read(65536)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, Protocol
 
 from intertie.core.errors import GatewayError
@@ -71,18 +72,21 @@ def error_headers(x: Exchange, error: GatewayError, length: int) -> Headers:
 
 
 def _about(x: Exchange) -> Headers:
-    about = [(b"x-request-id", x.id.encode())]
+    headers: Headers = [(b"x-request-id", x.id.encode()), (b"x-intertie-attempts", b"%d" % x.tries)]
     if x.route is not None:
-        about.append((b"x-intertie-route", _value(x.route.model)))
-    served = x.served
-    if served is not None:
-        about.append((b"x-intertie-target", _value(f"{served.upstream.name}/{served.target.model}")))
-        about.append((b"x-intertie-model", _value(served.target.model)))
-        about.append((b"x-intertie-cache", b"bypass"))
-    about.append((b"x-intertie-attempts", b"%d" % x.tries))
-    return about
+        headers.append((b"x-intertie-route", _value(x.route.model)))
+    if x.served is not None:
+        headers += _names(x.served.upstream.name, x.served.target.model)
+    return headers
 
 
+@lru_cache(maxsize=1024)
+def _names(upstream: str, model: str) -> Headers:
+    target = (b"x-intertie-target", _value(f"{upstream}/{model}"))
+    return [target, (b"x-intertie-model", _value(model)), (b"x-intertie-cache", b"bypass")]
+
+
+@lru_cache(maxsize=1024)
 def _value(text: str) -> bytes:
     """A header value that cannot split the head, whatever the name of a model is (T09)."""
     return text.encode("ascii", "replace").translate(None, b"\r\n\0")
