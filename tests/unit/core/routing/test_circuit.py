@@ -326,3 +326,73 @@ def test_a_404_for_the_model_rests_the_target_for_a_minute_and_a_success_wakes_i
 def test_s5_trials_failing_over_and_over_keep_the_count_of_ejections_bounded() -> None:
     """Twenty ejections are the ceiling, 300 s."""
     assert reopened(50).ejections == 20
+
+
+def test_s5_a_straggler_does_not_end_a_trial_period() -> None:
+    """Half-open, no trial in flight: a late failure from before the ejection says nothing new."""
+    circuit = opened()
+    now = circuit.until
+    circuit.admit(now)
+    circuit.success(now, None)
+    circuit.failure(now, UpstreamFailed("x"))
+    assert circuit.state is CircuitState.HALF_OPEN
+
+
+def test_s5_half_weight_trials_add_up_only_without_a_success_between() -> None:
+    """Two conflicts eject again; conflict, success, conflict do not."""
+
+    def tried(*errors: GatewayError | None) -> CircuitState:
+        circuit = opened()
+        now = circuit.until
+        for error in errors:
+            assert circuit.admit(now)
+            if error is None:
+                circuit.success(now, None)
+            else:
+                circuit.failure(now, error)
+        return circuit.state
+
+    conflict = UpstreamContended("x")
+    assert tried(conflict, conflict) is CircuitState.OPEN
+    assert tried(conflict, None, conflict) is CircuitState.HALF_OPEN
+
+
+def test_s4_an_ejected_target_is_alive_until_five_seconds_or_twenty_failures_pass_without_success() -> None:
+    """Low traffic goes by time, high traffic by count."""
+    circuit = failed(fresh(), UpstreamFailed, 5)
+    assert not circuit.alive(START)
+    circuit.success(START, None)
+    assert circuit.alive(START + 4.9)
+    assert not circuit.alive(START + 5)
+    failed(circuit, UpstreamFailed, 19)
+    assert circuit.alive(START)
+    failed(circuit, UpstreamFailed, 1)
+    assert not circuit.alive(START)
+
+
+def test_s3_a_spared_target_is_throttled_by_what_it_fails() -> None:
+    """Three of four attempts fail: of the calls beyond its trial, (2 x 75 - 100) / 101 are dropped, about half."""
+    dropped = 0
+    for seed in range(300):
+        circuit = fresh(seed)
+        for n in range(100):
+            circuit._sent.add(START, 1, 0.0)
+            if n % 4:
+                circuit.failure(START, UpstreamFailed("x"))
+            else:
+                circuit.success(START, None)
+        assert circuit.state is CircuitState.OPEN
+        circuit.spare(START)
+        assert circuit.admit(START)
+        dropped += not circuit.admit(START)
+    assert dropped / 300 == pytest.approx(0.5, abs=0.1)
+
+
+def test_s3_a_target_that_came_back_is_not_throttled_for_its_past() -> None:
+    """Or it would take two minutes until all its traffic returns."""
+    circuit = fresh()
+    circuit._sent.add(START, 500, 0.0)
+    for _ in range(500):
+        circuit.failure(START, UpstreamFailed("x"))
+    circuit.close(START + 20)
+    assert all(circuit.admit(START + 20) for _ in range(50))

@@ -195,3 +195,12 @@ def test_memory_is_bounded_by_what_is_configured() -> None:
         book.failure(other, other.credentials[0], UpstreamDenied("x"), NOW)
     assert len(book.view(NOW)) <= 10
     assert len(book._turns) <= 10
+
+
+def test_credentials_that_left_the_configuration_leave_the_book() -> None:
+    """At the next failure of their upstream."""
+    book = CredentialBook()
+    for n in range(100):
+        changing = upstream("same", keys=[f"k{n}"])
+        book.failure(changing, changing.credentials[0], UpstreamDenied("x"), NOW)
+    assert [entry.credential for entry in book.view(NOW)] == ["k99"]

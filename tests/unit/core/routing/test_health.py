@@ -118,3 +118,12 @@ def test_a_failure_without_a_claim_counts_too() -> None:
     for _ in range(5):
         health.failure(KEY, UpstreamFailed("x"), NOW)
     assert not health.admit(KEY, NOW)
+
+
+def test_eviction_never_lifts_a_quarantine() -> None:
+    """Even if everything else is in trouble too and was used later."""
+    health = book(limit=8)
+    health.quarantine(("bad", "m"), NOW, "why")
+    for n in range(50):
+        eject(health, ("up", f"model-{n}"), NOW + n)
+    assert health.standing(("bad", "m"), NOW + 50) is Standing.BARRED

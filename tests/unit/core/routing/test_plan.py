@@ -237,3 +237,22 @@ def test_s4_slowness_halves_a_weight_only_against_the_same_model() -> None:
 
     assert first(MODEL) < 0.1
     assert first("tiny") == pytest.approx(0.5, abs=0.06)
+
+
+def test_s5_if_nobody_is_in_full_use_a_due_trial_is_planned_beside_what_still_answers() -> None:
+    """The one on trial may be the way back."""
+    made, _ = world(["a", "b"], "a")
+    later = NOW + 20
+    flaky(made, "b", later)
+    assert sorted(planned(made, ["a", "b"], later)) == ["a", "b"]
+
+
+def test_s4_if_only_one_of_four_still_answers_half_of_them_stay_planned() -> None:
+    """It comes first; the other one is probed at most once per second."""
+    made, names = world(FOUR, "a", "b", "c")
+    flaky(made, "d")
+    order = planned(made, names)
+    assert order[0] == "d"
+    assert len(order) == 2
+    assert not made.health.admit((order[1], MODEL), NOW + 0.5)
+    assert made.health.admit((order[1], MODEL), NOW + 1)

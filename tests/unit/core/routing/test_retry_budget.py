@@ -144,3 +144,21 @@ def test_s3_another_target_is_asked_within_fifty_milliseconds() -> None:
 def test_s3_a_request_waits_a_quarter_of_its_time_and_ten_seconds_at_most(remaining: float, allowed: float) -> None:
     """In all, before the first token."""
     assert patience(remaining) == allowed
+
+
+def test_s3_saving_stops_at_ten() -> None:
+    """A thousand calls at one moment do not pay for a hundred extra attempts."""
+    budgets = RetryBudgets()
+    for _ in range(1000):
+        budgets.begin(KEY, NOW)
+    assert spend(budgets, NOW) == 10
+
+
+def test_a_group_in_use_is_never_forgotten() -> None:
+    """However full its bucket: its requests are still counted."""
+    budgets = RetryBudgets(limit=10)
+    budgets.begin(KEY, NOW)
+    for n in range(100):
+        budgets.begin(("org", f"route-{n}"), NOW)
+        budgets.end(("org", f"route-{n}"))
+    assert budgets.extra(KEY, NOW, False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from intertie.core.routing.speed import ENOUGH, LEAST_PACE, Speed, pace
+from intertie.core.routing.speed import LEAST_PACE, Speed, pace
 
 
 def measured(seconds: float, samples: int = 60, start: float = 0.0, every: float = 0.1) -> Speed:
@@ -17,8 +17,8 @@ def measured(seconds: float, samples: int = 60, start: float = 0.0, every: float
 def test_s4_nothing_is_said_below_twenty_samples() -> None:
     """Nineteen slow answers are no evidence yet, twenty are."""
     fast = measured(0.3)
-    assert pace(measured(9.0, ENOUGH - 1), [fast], 10) == 1.0
-    assert pace(measured(9.0, ENOUGH), [fast], 10) < 1.0
+    assert pace(measured(9.0, 19), [fast], 10) == 1.0
+    assert pace(measured(9.0, 20), [fast], 10) < 1.0
 
 
 def test_s4_four_times_the_median_and_above_two_seconds_is_slow() -> None:
