@@ -27,7 +27,9 @@ _MAX_ANSWER: Final = 64 * 1024 * 1024
 
 
 class CommandProblem(Exception):
-    """Something the person at the terminal can mend: one clear sentence, and the remedy."""
+    """Something the person at the terminal can mend: one clear sentence, its parts if it has several, and the remedy."""
+
+    problems: tuple[str, ...] = ()
 
     def __init__(self, message: str, remedy: str = "", *, code: str = "command_failed") -> None:
         super().__init__(message)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from intertie.cli.client import CommandProblem, Refused
+from intertie.cli.client import CommandProblem
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -98,7 +98,7 @@ def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
 
 def complain(problem: CommandProblem, *, json_wanted: bool) -> None:
     """Tell on standard error what went wrong and what mends it."""
-    several = problem.problems if isinstance(problem, Refused) else ()
+    several = problem.problems
     if json_wanted:
         error = {"message": problem.message, "code": problem.code, "remedy": problem.remedy, "problems": list(several)}
         print(json.dumps({"error": error}, ensure_ascii=True), file=sys.stderr)
