@@ -27,7 +27,7 @@ _MAX_ANSWER: Final = 64 * 1024 * 1024
 
 
 class CommandProblem(Exception):
-    """Something the person at the terminal can mend: one clear sentence, its parts if it has several, and the remedy."""
+    """Something the person at the terminal can mend: one clear sentence, its parts if there are any, and the remedy."""
 
     problems: tuple[str, ...] = ()
 
