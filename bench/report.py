@@ -20,15 +20,18 @@ class Whole(msgspec.Struct):
     """Whole answers at one number of connections: one entry per repetition."""
 
     rps: list[float] = []
+    """Answers with status 2xx, a second."""
     cpu_us: list[float] = []
-    """Gateway CPU per request."""
+    """Gateway CPU per such answer."""
     p50_us: list[float] = []
     p99_us: list[float] = []
+    requests: int = 0
     failures: int = 0
+    """Answers that were refused, broken or later than 30 s; not part of any rate."""
 
     @property
     def per_core(self) -> float:
-        """Requests per second of gateway CPU: what one core gives when it is busy."""
+        """Requests answered well per second of gateway CPU: what one core gives when it is busy."""
         return 1e6 / cpu if (cpu := _median(self.cpu_us)) else 0.0
 
 
@@ -64,8 +67,10 @@ class Figures(msgspec.Struct):
     def add_whole(self, connections: int, got: WholeAnswers, cpu: float) -> None:
         """Note one wrk run and the CPU seconds the gateway spent in it."""
         into = self.whole.setdefault(connections, Whole())
-        into.rps.append(got.requests / got.seconds)
-        into.cpu_us.append(cpu * 1e6 / max(1, got.requests))
+        good = max(1, got.requests - got.refused)
+        into.rps.append(good / got.seconds)
+        into.cpu_us.append(cpu * 1e6 / good)
+        into.requests += got.requests
         into.p50_us.append(got.p50_us)
         into.p99_us.append(got.p99_us)
         into.failures += got.refused + got.broken + got.late
@@ -147,6 +152,12 @@ def verdicts(run: Run) -> list[str]:
 
     rivals = (("tensorzero", 1.0), ("nginx", 0.12), ("litellm", 60.0))
     for level, whole in sorted(ours.whole.items()):
+        judge(
+            f"share of requests failed at {level} connections",
+            whole.failures / max(1, whole.requests),
+            0,
+            at_least=False,
+        )
         for rival, limit in rivals:
             other = run.contenders.get(rival, Figures()).whole.get(level)
             if other is not None and other.per_core and level > 1:

@@ -133,7 +133,7 @@ def _once(contender: Contender, plan: Plan, run: report.Run, place: Place) -> No
         try:
             begun = time.monotonic()
             running = contender.start(place)
-            _until_answering(running, place)
+            until_answering(running, place)
             figures.cold_start_s.append(time.monotonic() - begun)
             _measure(contender, running, plan, figures, place)
         except BenchError as error:
@@ -161,7 +161,7 @@ def _measure(contender: Contender, running: Running, plan: Plan, figures: report
         figures.peak_bytes.append(processes.peak_bytes(pid))
     for count in plan.streams:
         pace = _PACES.get(count, (10.0, 0.5))[contender.slow]
-        _set_pace(place.paced, pace)
+        set_pace(place.paced, pace)
         if pid:
             processes.forget_peak(pid)
         streamed = load.streams(load.StreamsAsked(running.paced, count, plan.seconds, pid))
@@ -175,12 +175,13 @@ def _rest(pid: int | None) -> None:
         processes.wait_idle(pid)
 
 
-def _set_pace(paced: str, chunks_a_second: float) -> None:
+def set_pace(paced: str, chunks_a_second: float) -> None:
+    """Tell the paced upstream how many chunks a second each stream gets."""
     with urllib.request.urlopen(f"{paced}/pace/{chunks_a_second}", timeout=5) as answer:
         answer.read()
 
 
-def _until_answering(running: Running, place: Place) -> None:
+def until_answering(running: Running, place: Place) -> None:
     """Return at the first 200 of a chat completion. Raises `BenchError` when the program ends or does not answer."""
     ask = running.fast
     headers = {"content-type": "application/json", **ask.headers}
