@@ -130,7 +130,18 @@ def tail(log: Path, size: int = 600) -> str:
     return log.read_text(errors="replace")[-size:].strip() if log.exists() else "(nothing)"
 
 
-def _stat(pid: int) -> list[str]:
+def threads(pid: int) -> list[tuple[int, str]]:
+    """Id and name of each thread of one process."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [(int(task.name), (task / "comm").read_text().strip()) for task in tasks]
+
+
+def thread_seconds(pid: int, thread: int) -> float:
+    """User and system time of one thread."""
+    return sum(int(field) for field in _stat(f"{pid}/task/{thread}")[11:13]) / _TICK
+
+
+def _stat(pid: int | str) -> list[str]:
     """/proc/PID/stat from the state onwards; empty when the process is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -61,6 +61,7 @@ def main() -> None:
                     sampler.start()
                     print(load.whole_answers(running.fast, arguments.connections, arguments.seconds + 1, folder))
                 sampler.join()
+                _print_threads(running.process.pid)
                 if arguments.svg is None:
                     _print_top(stacks, arguments.rows, inclusive=arguments.inclusive)
             finally:
@@ -75,6 +76,14 @@ def _sample(py_spy: Path, pid: int, arguments: argparse.Namespace, into: Path) -
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"py-spy failed: {done.stderr[-500:]}", file=sys.stderr)
+
+
+def _print_threads(pid: int) -> None:
+    """CPU of each thread since the start: what compiled code does on threads that py-spy cannot see."""
+    spent = sorted(
+        ((processes.thread_seconds(pid, thread), name) for thread, name in processes.threads(pid)), reverse=True
+    )
+    print("CPU seconds by thread since the start: " + ", ".join(f"{name} {cpu:.2f}" for cpu, name in spent[:8] if cpu))
 
 
 def _print_top(stacks: Path, rows: int, *, inclusive: bool) -> None:
