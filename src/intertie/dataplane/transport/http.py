@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from types import TracebackType
@@ -57,13 +58,16 @@ class _Reply:
             piece = await self._reader.read_chunk()
         except PyreqwestError as error:
             raise _broken_body(error) from None
+        _heed_cancellation()
         return None if piece is None else piece.to_bytes()
 
     async def whole(self) -> bytes:
         try:
-            return (await self._reader.bytes()).to_bytes()
+            body = await self._reader.bytes()
         except PyreqwestError as error:
             raise _broken_body(error) from None
+        _heed_cancellation()
+        return body.to_bytes()
 
 
 class _Exchange(AbstractAsyncContextManager[WireReply]):
@@ -76,14 +80,27 @@ class _Exchange(AbstractAsyncContextManager[WireReply]):
 
     async def __aenter__(self) -> WireReply:
         try:
-            return _Reply(await self._request.__aenter__())
+            response = await self._request.__aenter__()
         except PyreqwestError as error:
             raise _not_answered(error) from None
+        try:
+            _heed_cancellation()
+        except asyncio.CancelledError:
+            await self._request.__aexit__(None, None, None)
+            raise
+        return _Reply(response)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._request.__aexit__(kind, error, trace)
+
+
+def _heed_cancellation() -> None:
+    """Raise the cancellation that the client library swallows when its result is ready in the same turn of the loop."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _client(*, encrypted: bool, connect: float) -> Client:
