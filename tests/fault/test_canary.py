@@ -160,12 +160,21 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outputs]:
         yield Outputs({**texts, "upstream": received})
 
 
+MAY_HOLD = {
+    "upstream key": {"upstream"},
+    "second upstream key": {"upstream"},
+    "secret header": {"upstream"},
+    "client key": {"answer wrong path"},
+    "prompt": {"upstream", "answer echo400 True", "answer echo400 False"},
+}
+"""Where a secret belongs: towards the upstream it is for; and a caller may be told what the caller just said."""
+
+
 @pytest.mark.parametrize("channel", [name for name in CANARIES if name != "master key"])
 def test_no_output_holds_the_secret(outputs: Outputs, channel: str) -> None:
     """Answers, logs, database, spool, command line, metrics and pages: not one has it, in any spelling."""
     places = outputs.holding(CANARIES[channel].encode())
-    allowed = {"upstream key", "second upstream key", "secret header", "prompt"}
-    assert [place for place in places if not (place == "upstream" and channel in allowed)] == []
+    assert [place for place in places if place not in MAY_HOLD.get(channel, set())] == []
 
 
 def test_no_output_holds_the_master_key(outputs: Outputs) -> None:
@@ -176,9 +185,8 @@ def test_no_output_holds_the_master_key(outputs: Outputs) -> None:
 
 def test_the_search_finds_what_is_there(outputs: Outputs) -> None:
     """The upstream did get its key and the prompt, and a public name is found in logs, database, pages and answers."""
-    assert outputs.holding(CANARIES["upstream key"].encode()) == ["upstream"]
-    assert outputs.holding(CANARIES["second upstream key"].encode()) == ["upstream"]
-    assert outputs.holding(CANARIES["prompt"].encode()) == ["upstream"]
+    for channel in ("upstream key", "second upstream key", "secret header", "prompt"):
+        assert "upstream" in outputs.holding(CANARIES[channel].encode())
     places = outputs.holding(WITNESS.encode())
     wanted = {"file output.log", "file state/intertie.db", "page /api/routes", "cli routes list --json"}
     assert wanted <= set(places)

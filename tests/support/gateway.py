@@ -77,7 +77,6 @@ class Gateway:
 
     def start(self) -> None:
         """Start it and wait until it is ready. The configuration file is written anew, as JSON, which is YAML."""
-        self.data.mkdir(parents=True, exist_ok=True)
         (self.data / "gateway.json").unlink(missing_ok=True)
         file = self.folder / "intertie.yaml"
         file.write_text(json.dumps(self.configuration, indent=1), encoding="utf-8")
