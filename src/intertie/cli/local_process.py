@@ -134,8 +134,9 @@ class LocalModel:
                 if self._stopping.wait(_LOOK):
                     return
             pause = _FIRST_PAUSE if time.monotonic() - began > _LONGEST_PAUSE else min(pause * 2, _LONGEST_PAUSE)
-            self._on_event(f"The local model ended (exit code {child.returncode}); starting it again in {pause:.0f} s")
+            self._on_event(f"The local model ended (exit code {child.returncode}); starting it again in {pause:.1f} s")
             if self._stopping.wait(pause):
                 return
             with contextlib.suppress(CommandProblem):
                 self._spawn()
+                self._on_event(f"{self._plan.model} is back at {self.address}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -55,7 +55,7 @@ class Run:
         """Everything asked and answered. Temporary things are gone when it returns, whatever happened."""
         self._clean()
         routes, upstreams = self._client.get("/routes"), self._client.get("/upstreams")
-        plan = checklist.plan(secrets.token_hex(3), routes, upstreams)
+        plan = checklist.plan(routes, upstreams)
         if not plan.routes:
             raise CommandProblem(
                 "there is nothing to ask: no route has a target", "add one with: intertie apply -f intertie.yaml"
@@ -72,12 +72,12 @@ class Run:
     def _temporary(self, plan: Plan) -> Iterator[None]:
         try:
             body = {
-                "name": f"{checklist.NAME_PREFIX}{plan.run}",
+                "name": checklist.KEY,
                 "models": plan.names,
                 "expires_at": time.time() + _KEY_SECONDS,
             }
             self._key = self._client.post("/keys", body)["key"]
-            self._client.put(f"/upstreams/{plan.broken}", checklist.broken_upstream(plan.broken, closed_port()))
+            self._client.put(f"/upstreams/{checklist.BROKEN}", checklist.broken_upstream(closed_port()))
             for probe in (*plan.targets, *plan.failovers):
                 self._client.put("/routes", probe.entry())
             yield
@@ -85,17 +85,18 @@ class Run:
             self._clean()
 
     def _clean(self) -> None:
-        """Remove everything with our prefix: ours, and what a killed run left. Routes first, they name the upstream."""
-        for model in checklist.leftovers(self._client.get("/routes"), "model", checklist.ROUTE_PREFIX):
-            with suppress(Refused):
-                self._client.delete(f"/routes?model={quote(model, safe='')}")
-        for name in checklist.leftovers(self._client.get("/upstreams"), "name", checklist.NAME_PREFIX):
-            with suppress(Refused):
-                self._client.delete(f"/upstreams/{quote(name, safe='')}")
+        """Remove everything of ours, and what a killed run left. Routes first: they name the upstream."""
+        for model in checklist.leftovers(self._client.get("/routes")):
+            self._drop(f"/routes?model={quote(model, safe='')}")
+        if any(row["name"] == checklist.BROKEN for row in self._client.get("/upstreams")):
+            self._drop(f"/upstreams/{checklist.BROKEN}")
         for row in self._client.get("/keys"):
-            if row["name"].startswith(checklist.NAME_PREFIX):
-                with suppress(Refused):
-                    self._client.delete(f"/keys/{quote(row['id'], safe='')}")
+            if row["name"] == checklist.KEY:
+                self._drop(f"/keys/{quote(row['id'], safe='')}")
+
+    def _drop(self, path: str) -> None:
+        with suppress(Refused):  # somebody else was faster
+            self._client.delete(path)
 
     def _route(self, route: str, model: str) -> Line:
         self._say(f"asking route {route} …")
@@ -107,10 +108,11 @@ class Run:
         if line.outcome is not Outcome.OK or line.note:
             return line
         streamed = self._client.stream("/v1/chat/completions", checklist.chat(probe.route, stream=True), self._key)
-        if streamed.status != 200 or not streamed.finished:
-            return replace(
-                line, outcome=Outcome.FAILED, note=f"the streamed answer broke off (status {streamed.status})"
-            )
+        if streamed.status != 200:
+            reason = _reason(streamed.status, _decoded(streamed.body))
+            return replace(line, outcome=Outcome.FAILED, note=f"answers whole, but does not stream: {reason}")
+        if not streamed.finished:
+            return replace(line, outcome=Outcome.FAILED, note="the streamed answer broke off")
         return replace(line, ttft_ms=None if streamed.first_output is None else streamed.first_output * 1000)
 
     def _failover(self, probe: Probe) -> Line:
@@ -158,6 +160,13 @@ def _reason(status: int, content: Any) -> str:
     if isinstance(error, dict):
         return f"{status} {error.get('code') or ''}: {error.get('message') or ''}"
     return f"{status}"
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
 
 
 def _attempts(reply: Reply) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import typer
@@ -11,6 +11,9 @@ from intertie.cli.configuration import entry, secret
 from intertie.cli.render import as_json, say, table
 from intertie.cli.session import Json, session
 from intertie.core.terms import Trust
+
+_STATES: Final = {"closed": "healthy", "open": "ejected", "half_open": "on trial"}
+"""A circuit's state in words that need no manual."""
 
 app = typer.Typer(no_args_is_help=True, help="Upstreams: where the gateway sends.")
 
@@ -93,4 +96,5 @@ def _credentials(row: dict[str, Any]) -> str:
 def _health(row: dict[str, Any]) -> str:
     if not row["enabled"]:
         return "disabled"
-    return ", ".join(f"{one['model']}: {one['state']}" for one in row["health"]) or "not asked yet"
+    told = [f"{one['model']}: {_STATES.get(one['state'], one['state'])}" for one in row["health"]]
+    return ", ".join(told) or "not asked yet"

@@ -71,6 +71,7 @@ class Welcome:
                 return tuple(dict.fromkeys((MODEL, *ready.routes)))
             if MODEL in ready.routes and _stopped(client):
                 self._event(f"Route {MODEL} has no model behind it now; start it with: intertie up --local-model")
+                return tuple(route for route in ready.routes if route != MODEL)
         except CommandProblem as problem:
             complain(problem, json_wanted=self._as_json)
         return ready.routes

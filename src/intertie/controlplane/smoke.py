@@ -1,21 +1,23 @@
 """The smoke checklist: what to ask of a live configuration, and how to read the answers. Deciding only.
 
-Everything it needs for a moment (routes, an upstream that nobody answers, an API key) carries one prefix, so that a run
-that was killed can be cleaned up by the next one.
+What it needs for a moment (routes, an upstream that nobody answers at, an API key) has names of its own, always the
+same: a run that was killed is cleaned up by the next one, and books and metrics do not fill with the names of runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-ROUTE_PREFIX: Final = "smoke/"
-NAME_PREFIX: Final = "smoke-"
+from intertie.core.routing.resolve import ANY, UNLISTED
+
+KEY: Final = "intertie-smoke"
+BROKEN: Final = "intertie-smoke-closed"
+"""The upstream that nobody answers at."""
 PROMPT: Final = "Reply with one short sentence: what is a gateway?"
 MAX_TOKENS: Final = 48
-ANY: Final = "*"
 
 
 class Outcome(StrEnum):
@@ -63,14 +65,11 @@ class Probe:
 class Plan:
     """What a run asks. `skipped` are lines that cannot be tried, each saying why."""
 
-    run: str
     routes: tuple[tuple[str, str], ...]
     """(route, model to ask it for)."""
     targets: tuple[Probe, ...]
     failovers: tuple[Probe, ...]
     skipped: tuple[Line, ...] = ()
-    broken: str = field(default="")
-    """Name of the temporary upstream that nobody answers at."""
 
     @property
     def names(self) -> list[str]:
@@ -79,15 +78,15 @@ class Plan:
         return sorted(asked | {probe.route for probe in (*self.targets, *self.failovers)})
 
 
-def plan(run: str, routes: Sequence[Mapping[str, Any]], upstreams: Sequence[Mapping[str, Any]]) -> Plan:
-    """The checklist for these routes and upstreams (in the admin API's shapes). `run` is a short random word."""
+def plan(routes: Sequence[Mapping[str, Any]], upstreams: Sequence[Mapping[str, Any]]) -> Plan:
+    """The checklist for these routes and upstreams, given in the admin API's shapes."""
     known = {upstream["name"]: upstream for upstream in upstreams}
     asked: list[tuple[str, str]] = []
     skipped: list[Line] = []
     singles: dict[tuple[str, str], None] = {}
     chains: list[tuple[str, list[tuple[str, str]]]] = []
     for route in routes:
-        if route["model"].startswith(ROUTE_PREFIX):
+        if route["model"].startswith(UNLISTED):
             continue
         concrete = _concrete(route, known)
         if not concrete:
@@ -101,18 +100,15 @@ def plan(run: str, routes: Sequence[Mapping[str, Any]], upstreams: Sequence[Mapp
         skipped += [Line("target", "/".join(pair), Outcome.NOT_TRIED, "its upstream is disabled") for pair in off]
         if live:
             chains.append((route["model"], live))
-    broken = f"{NAME_PREFIX}{run}-closed"
-    targets = tuple(
-        Probe(f"{ROUTE_PREFIX}{run}/target-{n}", "/".join(pair), (_target(pair),)) for n, pair in enumerate(singles)
-    )
-    failovers = tuple(_failover(f"{ROUTE_PREFIX}{run}/failover-{n}", broken, *chain) for n, chain in enumerate(chains))
-    return Plan(run, tuple(asked), targets, failovers, tuple(dict.fromkeys(skipped)), broken)
+    targets = tuple(Probe(f"{UNLISTED}target-{n}", "/".join(pair), (_target(pair),)) for n, pair in enumerate(singles))
+    failovers = tuple(_failover(n, *chain) for n, chain in enumerate(chains))
+    return Plan(tuple(asked), targets, failovers, tuple(dict.fromkeys(skipped)))
 
 
-def broken_upstream(name: str, port: int) -> dict[str, Any]:
+def broken_upstream(port: int) -> dict[str, Any]:
     """An upstream at a loopback port that nobody listens on: every connection is refused at once."""
     return {
-        "name": name,
+        "name": BROKEN,
         "provider": "openai_compatible",
         "base_url": f"http://127.0.0.1:{port}/v1",
         "trust": "own",
@@ -131,9 +127,9 @@ def embedding(model: str) -> dict[str, Any]:
     return {"model": model, "input": PROMPT}
 
 
-def leftovers(rows: Iterable[Mapping[str, Any]], field_: str, prefix: str) -> list[str]:
-    """What an earlier run that was killed has left behind."""
-    return [str(row[field_]) for row in rows if str(row[field_]).startswith(prefix)]
+def leftovers(routes: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The temporary routes among these: ours, or those of a run that was killed."""
+    return [str(row["model"]) for row in routes if str(row["model"]).startswith(UNLISTED)]
 
 
 def verdict(lines: Sequence[Line]) -> bool:
@@ -157,12 +153,13 @@ def _concrete(route: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) 
     return pairs
 
 
-def _failover(name: str, broken: str, route: str, live: list[tuple[str, str]]) -> Probe:
+def _failover(n: int, route: str, live: list[tuple[str, str]]) -> Probe:
     """The route with its first target replaced by one that fails; with no other target, the same one takes over."""
     behind = live[1:] or live[:1]
     # Its own model name per route: three refused connections would open the circuit, and nothing would be asked.
-    closed = {"upstream": broken, "model": f"closed-{name.rsplit('-', 1)[1]}"}
-    return Probe(name, route, (closed, *(_target(pair) for pair in behind[:2])), alone=len(live) == 1)
+    closed = {"upstream": BROKEN, "model": f"closed-{n}"}
+    targets = (closed, *(_target(pair) for pair in behind[:2]))
+    return Probe(f"{UNLISTED}failover-{n}", route, targets, alone=len(live) == 1)
 
 
 def _target(pair: tuple[str, str]) -> dict[str, Any]:

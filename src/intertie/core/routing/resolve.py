@@ -12,6 +12,9 @@ from intertie.core.terms import Call, Caller, Route, Snapshot, Target, Upstream
 
 ANY: Final = "*"
 """As a route's name: any model. As such a route's target model: the model asked for."""
+UNLISTED: Final = "intertie-smoke/"
+"""Routes whose name begins so are for keys that name them and for nobody else: the smoke checklist makes some for a
+moment, and other callers must not meet them."""
 _SHOWN: Final = 100
 
 
@@ -28,7 +31,7 @@ def resolve(call: Call, caller: Caller, snapshot: Snapshot) -> Route:
     if asked != ANY:
         route = snapshot.routes.get((organisation, asked))
         if route is not None:
-            if (caller.models is None or asked in caller.models) and route.organisation == organisation:
+            if _may_use(asked, caller) and route.organisation == organisation:
                 return _own(route, snapshot)
         elif _may_pass(asked, caller):
             route = snapshot.routes.get((organisation, ANY))
@@ -55,7 +58,7 @@ def visible(caller: Caller, snapshot: Snapshot) -> list[str]:
             if upstream.enabled and upstream.trust.within(caller.trust)
         ]
         if name != ANY:
-            if reachable and (caller.models is None or name in caller.models):
+            if reachable and _may_use(name, caller):
                 names.add(name)
             continue
         for target, upstream in reachable:
@@ -64,6 +67,11 @@ def visible(caller: Caller, snapshot: Snapshot) -> list[str]:
                 passed = (model for model in upstream.models if (organisation, model) not in snapshot.routes)
                 names.update(model for model in passed if _may_pass(model, caller))
     return sorted(names)
+
+
+def _may_use(name: str, caller: Caller) -> bool:
+    """May this key reach the route of this very name?"""
+    return name in caller.models if caller.models is not None else not name.startswith(UNLISTED)
 
 
 def _may_pass(model: str, caller: Caller) -> bool:

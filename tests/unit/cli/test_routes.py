@@ -1,0 +1,31 @@
+"""Targets as typed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from intertie.cli.client import CommandProblem
+from intertie.cli.routes import _target
+
+
+@pytest.mark.parametrize(
+    ("words", "target"),
+    [
+        ("acme/big", {"upstream": "acme", "model": "big"}),
+        ("acme/org/model:8b", {"upstream": "acme", "model": "org/model:8b"}),
+        ("acme/*", {"upstream": "acme", "model": "*"}),
+        ("acme/big,weight=3,tier=1", {"upstream": "acme", "model": "big", "weight": 3, "tier": 1}),
+    ],
+)
+def test_a_target_is_upstream_slash_model(words: str, target: dict[str, Any]) -> None:
+    """Everything behind the first slash is the model's name."""
+    assert _target(words) == target
+
+
+@pytest.mark.parametrize("words", ["acme", "/big", "acme/", "acme/big,weight", "acme/big,wait=3", "acme/big,tier=-1"])
+def test_anything_else_is_refused_with_an_example(words: str) -> None:
+    """Before it reaches the gateway."""
+    with pytest.raises(CommandProblem, match="is not a target"):
+        _target(words)

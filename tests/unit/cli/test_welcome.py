@@ -1,0 +1,45 @@
+"""What `up` says once it serves."""
+
+from __future__ import annotations
+
+from intertie.cli.call import KEY_VARIABLE, curl
+from intertie.cli.welcome import next_steps
+from intertie.controlplane.ready import Ready
+from intertie.controlplane.runtimes import DetectedRuntime
+
+URL = "http://127.0.0.1:8080"
+
+
+def test_without_routes_it_says_how_to_add_what_is_running() -> None:
+    """Detected runtimes come first, the small model last."""
+    found = [DetectedRuntime("ollama", "http://127.0.0.1:11434/v1", ("llama3:8b",))]
+
+    told = "\n".join(next_steps(Ready(URL), (), found, local=False))
+
+    assert "ollama at http://127.0.0.1:11434/v1" in told
+    assert "base_url: http://127.0.0.1:11434/v1" in told
+    assert "intertie apply -f intertie.yaml" in told
+    assert "--local-model" in told
+
+
+def test_with_routes_it_shows_a_curl_line_with_the_new_key_once() -> None:
+    """Later starts show a variable: nothing secret after the first."""
+    first = "\n".join(next_steps(Ready(URL, dev_key="sk-new"), ("a", "b"), [], local=False))
+    later = "\n".join(next_steps(Ready(URL), ("a", "b"), [], local=False))
+
+    assert "Bearer sk-new" in first
+    assert '"model": "a"' in first
+    assert KEY_VARIABLE in later
+    assert "intertie keys create" in later
+
+
+def test_the_star_is_not_a_model_to_ask_for() -> None:
+    """A named route is, if there is one."""
+    assert '"model": "named"' in "\n".join(next_steps(Ready(URL), ("*", "named"), [], local=False))
+
+
+def test_the_curl_line_survives_any_model_name() -> None:
+    """Quotes of JSON and of the shell are both escaped."""
+    shown = "\n".join(curl(URL, """it's "odd"\\""", "k"))
+
+    assert """it'\\''s \\"odd\\"\\\\""" in shown
