@@ -147,6 +147,8 @@ class Spool:
         except OSError as error:
             raise _unavailable(error) from error
         self._unsettled[record.request_id] = self._unsettled.get(record.request_id, b"") + line
+        if self.total >= self._rotate_at:
+            self._rotate()
 
     def progress(self, record: Progress) -> None:
         """Appends a checkpoint. One that cannot be written is left out: the next one says more."""
@@ -158,6 +160,8 @@ class Spool:
         except OSError:
             return
         self._progress[record.request_id] = line
+        if self.total >= self._rotate_at:
+            self._rotate()
 
     def settle(self, record: Settlement) -> None:
         """Appends the final account. Never loses it: what the disk refuses is kept in memory, written as soon as the
@@ -174,6 +178,8 @@ class Spool:
             self._keep(record.request_id, line)
             return
         self._forget(record.request_id)
+        if self.total >= self._rotate_at:
+            self._rotate()
 
     async def durable(self) -> None:
         """Returns once all records appended so far are as durable as the operator asked for.
@@ -259,7 +265,10 @@ class Spool:
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def _append(self, line: bytes) -> None:
-        """One write of one line. Raises `OSError`, and then nothing of the line stays in the file."""
+        """One write of one line. Raises `OSError`, and then nothing of the line stays in the file.
+
+        The caller rotates, but only after noting what the line means: a new segment carries what is unsettled.
+        """
         try:
             written = os.write(self._file, line)
         except OSError:
@@ -273,8 +282,6 @@ class Spool:
         sync.appended += 1
         if sync.idle:
             sync.wake()
-        if self.total >= self._rotate_at:
-            self._rotate()
 
     def _cut_back(self) -> None:
         """Removes a line written in part. If even that fails, the segment ends here and only a new one helps."""
@@ -307,6 +314,8 @@ class Spool:
                 return
             self._unwritten.popleft()
             self._forget(request_id)
+            if self.total >= self._rotate_at:
+                self._rotate()
 
     def _keep(self, request_id: str, line: bytes) -> None:
         """Holds a settlement in memory. Requests that sent nothing upstream cost nothing and are not limited by

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from pysqlite3 import dbapi2
 
 from intertie.core.errors import LedgerUnavailable
-from intertie.store import ledger, segment
+from intertie.store import ledger, segment, sqlite
 from intertie.store.database import Database
 from intertie.store.ledger import Entry
 from intertie.store.loader import Loader
@@ -58,13 +57,10 @@ def _requests(database: Database) -> list[str]:
 @contextmanager
 def _busy(database: Database) -> Iterator[None]:
     """Another program has locked the database file."""
-    other = dbapi2.connect(str(database.path), isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    try:
+    other = sqlite.engine(database.path, size=1, write=True)
+    with other.connect() as connection, connection.begin():
         yield
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
+    other.dispose()
 
 
 def test_flush_brings_everything_settled_before_it_into_the_books(

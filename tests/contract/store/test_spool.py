@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from intertie.core.errors import LedgerUnavailable
-from intertie.core.terms import Opening, Settlement
+from intertie.core.terms import Opening, Progress, Settlement
 from intertie.dataplane.ports import Ledger
 from intertie.store import segment
 from intertie.store.segment import Record
@@ -118,9 +118,33 @@ def test_segments_rotate_and_carry_what_is_unsettled_with_its_last_checkpoint(ma
     _fill(spool, 60)
 
     newest = segment.listed(spool.folder)[-1][1]
-    first = [segment.decoded(body) for body in segment.read(newest.read_bytes(), segment="").bodies[:2]]
+    records = [segment.decoded(body) for body in segment.read(newest.read_bytes(), segment="").bodies]
     assert len(_files(spool)) >= 3
-    assert first == [long, progress("req_long", output=20)]
+    assert records[0] == long
+    assert [record for record in records if isinstance(record, Progress)] == [progress("req_long", output=20)]
+
+
+def test_a_segment_begins_with_exactly_what_is_unsettled_whichever_record_was_its_predecessors_last(
+    make_spool: Make,
+) -> None:
+    """The record that fills a segment counts: an opening is carried over, the opening of a settlement is not."""
+    spool = make_spool(segment_bytes=1)  # every record fills one
+    spool.open(opening("req_1"))
+    spool.open(opening("req_2"))
+    spool.progress(progress("req_1"))
+    spool.settle(settlement("req_1"))
+    spool.open(opening("req_3"))
+
+    found = [segment.read(path.read_bytes(), segment="").bodies for _, path in segment.listed(spool.folder)]
+    one, two, three = opening("req_1"), opening("req_2"), opening("req_3")
+    assert [[*map(segment.decoded, bodies)] for bodies in found] == [
+        [one],
+        [one, two],
+        [one, two, progress("req_1")],
+        [one, two, progress("req_1"), settlement("req_1")],
+        [two, three],
+        [two, three],
+    ]
 
 
 def test_loaded_segments_go_although_a_stream_that_began_in_them_still_runs(make_spool: Make) -> None:
