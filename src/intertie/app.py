@@ -32,7 +32,7 @@ from intertie.core.errors import GatewayError, Misconfigured, ShuttingDown
 from intertie.core.keys import ENTROPY, hash_key, make_key
 from intertie.core.providers import load
 from intertie.core.routing.credentials import CredentialState
-from intertie.core.terms import Credential, Snapshot, Upstream
+from intertie.core.terms import Credential, Upstream
 from intertie.dataplane.observe import RequestLog
 from intertie.dataplane.parts import Dataplane
 from intertie.dataplane.shedding import Shedder, memory_of_machine, resident_bytes
@@ -75,19 +75,16 @@ def serve(settings: Settings, *, document: Document | None, on_ready: Callable[[
 class Snapshots:
     """The configuration in force; replaced whole, from whichever thread made the change."""
 
-    def __init__(self, control: Control, swapped: Callable[[Snapshot], None]) -> None:
+    def __init__(self, control: Control) -> None:
         self._control = control
-        self._swapped = swapped
         self._turn = threading.Lock()
         self.current = snapshot.build(control)
-        swapped(self.current)
 
     def refresh(self) -> None:
         """Build and swap if something changed. Blocks: not for an event loop."""
         with self._turn:
             if snapshot.revision(self._control) != self.current.revision:
                 self.current = snapshot.build(self._control)
-                self._swapped(self.current)
 
 
 class Gateway:
@@ -112,7 +109,7 @@ class Gateway:
             self.warnings = (*applied.warnings, *found)
             self.made_keys = applied.keys
             self._transports = TransportRegistry(HttpTransport)
-            self.snapshots = Snapshots(self.control, self._swapped)
+            self.snapshots = Snapshots(self.control)
             stack.pop_all()
         self._shedder = Shedder(resident_bytes, settings.memory_limit or memory_of_machine() * 4 // 5)
         pepper = self.control.vault.pepper
@@ -240,11 +237,6 @@ class Gateway:
             except GatewayError as error:
                 # The last good configuration stays in force (F81).
                 self._log.event("configuration_unreadable", error=str(error))
-
-    def _swapped(self, new: Snapshot) -> None:
-        """Have transports at hand before the first request wants them. Runs on the thread that made the change."""
-        for upstream in new.upstreams.values():
-            self._transports.of(upstream)
 
     def _alert(self, upstream: Upstream, credential: Credential, error: GatewayError) -> None:
         self._log.event(

@@ -1,149 +1,220 @@
-"""HTTP towards upstreams: pooled connections, TLS and HTTP/2 by reqwest; no redirects, cookies, proxies or decoding."""
+"""HTTP/1.1 towards upstreams, plain and over TLS: pooled connections, no redirects, cookies, proxies or decoding."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
+from collections import deque
 from contextlib import AbstractAsyncContextManager
-from datetime import timedelta
+from functools import lru_cache
 from types import TracebackType
-from typing import Final
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
-from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.exceptions import PyreqwestError, TransportError
-from pyreqwest.request import StreamRequest
-from pyreqwest.response import Response
+import truststore
 
-from intertie.core.errors import UpstreamDropped, UpstreamError, UpstreamInvalid, UpstreamReset, UpstreamUnreachable
+from intertie.core.errors import UpstreamDropped, UpstreamReset, UpstreamUnreachable
 from intertie.core.terms import Secret
 from intertie.core.wire.http import Head, WireRequest
 from intertie.dataplane.transport.contract import WireReply
+from intertie.dataplane.transport.http1 import Connection
 
-_HEADERS_OF_INTEREST: Final = ("content-type", "content-length")
-_HEADERS_OF_ERRORS: Final = ("content-type", "retry-after", "retry-after-ms", "date")
-_POOL_IDLE: Final = timedelta(seconds=60)
+IDLE_SECONDS: Final = 60.0
+"""A pooled connection unused for this long is closed."""
+
+MAX_IDLE: Final = 512
+"""Pooled connections per address."""
+
+MAX_WHOLE: Final = 8 * 1024 * 1024
+TLS_SECONDS: Final = 5.0
+
+
+class Address(NamedTuple):
+    """Where connections lead; what they are pooled by."""
+
+    host: str
+    port: int
+    encrypted: bool
 
 
 class HttpTransport:
-    """Connection pools of the upstreams that share a connect timeout (seconds) and the choice of encryption."""
+    """Connection pools of the upstreams that share a connect timeout (seconds)."""
 
-    def __init__(self, encrypted: bool, connect: float) -> None:  # noqa: FBT001 (the registry's key)
-        self._client = _client(encrypted=encrypted, connect=connect)
+    def __init__(self, connect: float) -> None:
+        self._connect = connect
+        self._idle: dict[Address, deque[Connection]] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._context: ssl.SSLContext | None = None
+
+    def __repr__(self) -> str:
+        return f"<HttpTransport {sum(map(len, self._idle.values()))} idle connections>"
 
     def open(self, request: WireRequest, secret: Secret | None) -> AbstractAsyncContextManager[WireReply]:
         """Send and wait for the head; see `Transport.open`."""
-        builder = self._client.request(request.method, request.url).headers(request.headers)
-        if secret is not None:
-            builder = builder.bearer_auth(secret.reveal())
-        return _Exchange(builder.body_bytes(request.body).streamed_read_buffer_limit(0).build_streamed())
+        return _Exchange(self, request, secret)
 
     async def close(self) -> None:
-        """Drop pooled connections."""
-        await self._client.close()
+        """Close pooled connections."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for pool in self._idle.values():
+            for connection in pool:
+                connection.abort()
+        self._idle.clear()
+
+    def take(self, address: Address) -> Connection | None:
+        """The most recently used idle connection, if one still lives."""
+        pool = self._idle.get(address)
+        while pool:
+            connection = pool.pop()
+            if connection.usable:
+                return connection
+        return None
+
+    def give_back(self, address: Address, connection: Connection) -> None:
+        """Keep a connection whose answer came whole, close any other."""
+        pool = self._idle.setdefault(address, deque())
+        if not connection.finished or len(pool) >= MAX_IDLE:
+            connection.abort()
+            return
+        loop = asyncio.get_running_loop()
+        connection.idle_since = loop.time()
+        pool.append(connection)
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(IDLE_SECONDS / 4, self._sweep)
+
+    async def connect(self, address: Address) -> Connection:
+        """A new connection. Raises `UpstreamUnreachable`."""
+        loop = asyncio.get_running_loop()
+        context = self._tls() if address.encrypted else None
+        try:
+            async with asyncio.timeout(self._connect):
+                _, connection = await loop.create_connection(
+                    Connection,
+                    address.host,
+                    address.port,
+                    ssl=context,
+                    server_hostname=address.host if context else None,
+                    ssl_handshake_timeout=min(TLS_SECONDS, self._connect) if context else None,
+                )
+        except TimeoutError:
+            raise UpstreamUnreachable("The upstream cannot be reached.", detail="connecting timed out") from None
+        except ssl.SSLCertVerificationError as error:
+            raise UpstreamUnreachable(
+                "The upstream cannot be reached.", detail=f"TLS: {error.verify_message}"
+            ) from None
+        except (OSError, UnicodeError) as error:
+            raise UpstreamUnreachable("The upstream cannot be reached.", detail=_reason(error)) from None
+        return connection
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._context is None:
+            self._context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return self._context
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - IDLE_SECONDS
+        for address, pool in list(self._idle.items()):
+            while pool and (pool[0].idle_since < oldest or not pool[0].usable):
+                pool.popleft().abort()
+            if not pool:
+                del self._idle[address]
+        self._sweeper = loop.call_later(IDLE_SECONDS / 4, self._sweep) if self._idle else None
 
 
 class _Reply:
-    """A reqwest response behind `WireReply`."""
+    """A connection's answer behind `WireReply`."""
 
-    __slots__ = ("_reader", "head")
+    __slots__ = ("_connection", "head")
 
-    def __init__(self, response: Response) -> None:
-        status = response.status
-        names = _HEADERS_OF_INTEREST if status == 200 else _HEADERS_OF_ERRORS
-        headers = {name: value for name in names if (value := response.get_header(name)) is not None}
-        self.head = Head(status, headers)
-        self._reader = response.body_reader
+    def __init__(self, head: Head, connection: Connection) -> None:
+        self.head = head
+        self._connection = connection
 
     async def chunk(self) -> bytes | None:
-        try:
-            piece = await self._reader.read_chunk()
-        except PyreqwestError as error:
-            raise _broken_body(error) from None
-        _heed_cancellation()
-        return None if piece is None else piece.to_bytes()
+        return await self._connection.chunk()
 
     async def whole(self) -> bytes:
-        try:
-            body = await self._reader.bytes()
-        except PyreqwestError as error:
-            raise _broken_body(error) from None
-        _heed_cancellation()
-        return body.to_bytes()
+        return await self._connection.whole(MAX_WHOLE)
 
 
 class _Exchange(AbstractAsyncContextManager[WireReply]):
-    """Renames reqwest's errors at the one place where they can appear."""
+    """One request and its answer; leaving before the answer is whole closes the connection."""
 
-    __slots__ = ("_request",)
+    __slots__ = ("_address", "_connection", "_request", "_secret", "_transport")
 
-    def __init__(self, request: StreamRequest) -> None:
+    def __init__(self, transport: HttpTransport, request: WireRequest, secret: Secret | None) -> None:
+        self._transport = transport
         self._request = request
+        self._secret = secret
+        self._address = _target(request.url)[0]
+        self._connection: Connection | None = None
 
     async def __aenter__(self) -> WireReply:
-        try:
-            response = await self._request.__aenter__()
-        except PyreqwestError as error:
-            raise _not_answered(error) from None
-        try:
-            _heed_cancellation()
-        except asyncio.CancelledError:
-            await self._request.__aexit__(None, None, None)
-            raise
-        return _Reply(response)
+        pooled = self._transport.take(self._address)
+        if pooled is not None:
+            try:
+                return await self._ask(pooled)
+            except (UpstreamDropped, UpstreamReset):
+                # A pooled connection that closes without a byte of answer was stale: once more, on a fresh one (F10).
+                if not pooled.silent:
+                    raise
+        return await self._ask(await self._transport.connect(self._address))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._request.__aexit__(kind, error, trace)
+        if self._connection is not None:
+            self._transport.give_back(self._address, self._connection)
+
+    async def _ask(self, connection: Connection) -> WireReply:
+        self._connection = connection
+        try:
+            connection.send(*self._packed())
+            return _Reply(await connection.head(), connection)
+        except BaseException:
+            connection.abort()
+            raise
+
+    def _packed(self) -> tuple[bytes, ...]:
+        request = self._request
+        lines = [_target(request.url)[1]]
+        lines += [f"{name}: {value}\r\n" for name, value in request.headers.items()]
+        if self._secret is not None:
+            lines.append(f"authorization: Bearer {self._secret.reveal()}\r\n")
+        lines.append(f"content-length: {len(request.body)}\r\n\r\n")
+        head = f"{request.method} {''.join(lines)}"
+        if head.count("\n") != len(request.headers) + 6 - (self._secret is None):
+            raise UpstreamUnreachable("The upstream is misconfigured.", detail="a header holds a line end")
+        if len(request.body) > _JOINED:
+            return head.encode("latin-1"), request.body
+        return (head.encode("latin-1") + request.body,)
 
 
-def _heed_cancellation() -> None:
-    """Raise the cancellation that the client library swallows when its result is ready in the same turn of the loop."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+_JOINED: Final = 64 * 1024
+"""Bodies up to this size leave in one piece with their head."""
 
 
-def _client(*, encrypted: bool, connect: float) -> Client:
-    builder = (
-        ClientBuilder()
-        .follow_redirects(enable=False)
-        .referer(enable=False)
-        .gzip(enable=False)
-        .brotli(enable=False)
-        .zstd(enable=False)
-        .deflate(enable=False)
-        .no_proxy()
-        .http1_lower_case_headers()
-        .connect_timeout(timedelta(seconds=connect))
-        .pool_idle_timeout(_POOL_IDLE)
-        .tcp_keepalive(timedelta(seconds=30))
-        .user_agent("intertie")
-    )
-    if encrypted:
-        builder = builder.http2(enable=True)
-    return builder.build()
+@lru_cache(maxsize=1024)
+def _target(url: str) -> tuple[Address, str]:
+    """Where a URL leads, and the rest of its request line with the headers that never change. Parsed once (T34)."""
+    parts = urlsplit(url)
+    encrypted = parts.scheme == "https"
+    host = parts.hostname or ""
+    address = Address(host, parts.port or (443 if encrypted else 80), encrypted)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    shown = f"[{host}]" if ":" in host else host
+    shown += f":{parts.port}" if parts.port else ""
+    return address, f"{path} HTTP/1.1\r\nhost: {shown}\r\nuser-agent: intertie\r\n"
 
 
-def _causes(error: PyreqwestError) -> str:
-    """The chain of causes without the URL, which the first one carries."""
-    details = getattr(error, "details", None) or {}
-    messages = [cause["message"] for cause in (details.get("causes") or ())]
-    return "; ".join(message for message in messages if "for url" not in message) or error.message
-
-
-def _not_answered(error: PyreqwestError) -> UpstreamError:
-    causes = _causes(error)
-    if "invalid HTTP" in causes or "parse" in causes or "too large" in causes:
-        return UpstreamInvalid("The upstream's answer is not HTTP.", detail=causes)
-    if "(Connect)" in causes or not isinstance(error, TransportError):
-        return UpstreamUnreachable("The upstream cannot be reached.", detail=causes)
-    if "connection closed before message completed" in causes:
-        return UpstreamDropped("The upstream closed the connection without an answer.", detail=causes)
-    return UpstreamReset("The upstream broke the connection without an answer.", detail=causes)
-
-
-def _broken_body(error: PyreqwestError) -> UpstreamError:
-    causes = _causes(error)
-    if isinstance(error, TransportError):
-        return UpstreamReset("The upstream broke off its answer.", detail=causes)
-    return UpstreamInvalid("The upstream's answer is incomplete.", detail=causes)
+def _reason(error: Exception) -> str:
+    """What went wrong, without the address that Python puts into its message."""
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, socket.gaierror):
+        return "the name does not resolve"
+    return type(error).__name__

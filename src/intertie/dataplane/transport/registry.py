@@ -8,26 +8,23 @@ from collections.abc import Callable
 from intertie.core.terms import Upstream
 from intertie.dataplane.transport.contract import Transport
 
-Kind = tuple[bool, float]
-"""(encrypted, connect timeout in seconds): what upstreams must share to share a transport."""
-
 
 class TransportRegistry:
-    """One transport per kind, made when first needed: making one reads the machine's root certificates.
+    """One transport per connect timeout, made when first needed.
 
     Connections are pooled per address and credentials travel per request, so upstreams can share a transport.
     """
 
-    def __init__(self, make: Callable[[bool, float], Transport]) -> None:
+    def __init__(self, make: Callable[[float], Transport]) -> None:
         self._make = make
-        self._transports: dict[Kind, Transport] = {}
+        self._transports: dict[float, Transport] = {}
 
     def of(self, upstream: Upstream) -> Transport:
         """The upstream's transport."""
-        kind = (upstream.base_url.startswith("https:"), upstream.timeouts.connect)
-        transport = self._transports.get(kind)
+        connect = upstream.timeouts.connect
+        transport = self._transports.get(connect)
         if transport is None:
-            transport = self._transports[kind] = self._make(*kind)
+            transport = self._transports[connect] = self._make(connect)
         return transport
 
     async def close(self) -> None:

@@ -1,0 +1,258 @@
+"""One HTTP/1.1 connection towards an upstream: parsing is httptools', the bounds and the backpressure are ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Final
+
+import httptools
+
+from intertie.core.errors import UpstreamDropped, UpstreamError, UpstreamInvalid, UpstreamReset
+from intertie.core.wire.http import Head
+
+MAX_HEAD: Final = 64 * 1024
+MAX_HEADERS: Final = 100
+MAX_INTERIM: Final = 10
+"""1xx answers accepted before the real one (F20)."""
+
+HIGH_WATER: Final = 64 * 1024
+"""Unread body bytes at which the upstream is no longer read, so that a slow client slows its own upstream only."""
+
+_KEPT: Final = frozenset((b"content-type", b"content-length", b"retry-after", b"retry-after-ms", b"date"))
+"""Headers the gateway reads; the rest of an upstream's head goes no further."""
+
+
+class Connection(asyncio.Protocol):
+    """Sends one request at a time and hands out its answer. After `finished` it may be used for the next one.
+
+    One reader waits at a time. It is woken when there is something for it, not for every packet.
+    """
+
+    def __init__(self) -> None:
+        self._transport: Any = None
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._waiter: asyncio.Future[None] | None = None
+        self._waiting_for_end = False
+        self._chunks: deque[bytes] = deque()
+        self._unread = 0
+        self._water = HIGH_WATER
+        self._paused = False
+        self._head: Head | None = None
+        self._headers: dict[str, str] = {}
+        self._head_bytes = 0
+        self._header_count = 0
+        self._interim = 0
+        self._until_end = False
+        self._done = False
+        self._reusable = False
+        self._error: UpstreamError | None = None
+        self._closed = False
+        self.answers = 0
+        """Answers received whole; more than zero means that the connection has been used before."""
+        self.idle_since = 0.0
+        """Written by the pool."""
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "done" if self._done else "head" if self._head else "waiting"
+        return f"<Connection {state} answers={self.answers} unread={self._unread}>"
+
+    # -- for the transport -------------------------------------------------------------------------------------------
+
+    @property
+    def usable(self) -> bool:
+        """Nothing is wrong with it and no answer is under way."""
+        return not self._closed and self._error is None and not self._transport.is_closing()
+
+    @property
+    def finished(self) -> bool:
+        """The answer came whole and the upstream will take another request."""
+        sent = self._transport.get_write_buffer_size() == 0
+        return self._done and self._reusable and self.usable and sent
+
+    @property
+    def silent(self) -> bool:
+        """Not one byte of the present answer has come."""
+        return self._head is None and self._head_bytes == 0
+
+    def send(self, *pieces: bytes) -> None:
+        """Send one request, and expect its answer."""
+        self._head = None
+        self._headers = {}
+        self._head_bytes = self._header_count = self._interim = 0
+        self._until_end = self._done = self._reusable = False
+        self._water = HIGH_WATER
+        for piece in pieces:
+            self._transport.write(piece)
+
+    async def head(self) -> Head:
+        """Wait for the head of the answer. Raises `UpstreamDropped`, `UpstreamReset` or `UpstreamInvalid`."""
+        while self._head is None:
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+        return self._head
+
+    async def chunk(self) -> bytes | None:
+        """Body bytes as they come, `None` at the proper end. Raises `UpstreamReset` or `UpstreamInvalid`."""
+        while not self._chunks:
+            if self._done:
+                return None
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+        piece = self._chunks.popleft() if len(self._chunks) == 1 else self._all()
+        self._unread = 0
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        return piece
+
+    async def whole(self, limit: int) -> bytes:
+        """The rest of the body, which the caller knows to be at most `limit` bytes. Raises as `chunk` does."""
+        self._water = limit + HIGH_WATER
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        while not self._done:
+            if self._error is not None:
+                raise self._error
+            await self._wait(until_done=True)
+        return self._all()
+
+    def abort(self) -> None:
+        """Close at once, whatever is under way: this is what tells an upstream to stop working."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- for the event loop ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Connected."""
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of an answer; any that belong to none end the connection."""
+        if self._error is not None or (self._done and not self._waiter):
+            self._fail(UpstreamInvalid("The upstream's answer is not valid.", detail="bytes after the answer"))
+            self.abort()
+            return
+        if self._head is None:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as mistake:
+            cause = mistake.__context__
+            detail = str(cause if isinstance(cause, _Refused) else mistake)
+            if not self._done:
+                self._fail(UpstreamInvalid("The upstream's answer is not valid HTTP.", detail=detail))
+            self._reusable = False
+        if self._head is None and self._head_bytes > MAX_HEAD:
+            self._fail(UpstreamInvalid("The upstream's answer is not valid HTTP.", detail="the head is too large"))
+        if self._failed():
+            self.abort()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        """The upstream has nothing more to say; close our side as well."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end, proper or not."""
+        self._closed = True
+        if not self._done and self._error is None:
+            if self._until_end and exc is None:
+                self._done = True
+            elif self._head is not None:
+                kind = UpstreamInvalid if exc is None else UpstreamReset
+                self._fail(kind("The upstream broke off its answer.", detail=str(exc or "closed too early")))
+            elif exc is None and self._head_bytes == 0:
+                self._fail(UpstreamDropped("The upstream closed the connection without an answer."))
+            else:
+                self._fail(UpstreamReset("The upstream broke the connection without an answer.", detail=str(exc or "")))
+        self._parser = None
+        self._wake()
+
+    # -- for the parser ----------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """An answer begins; a second one was not asked for (F14)."""
+        if self._done:
+            self._reusable = False
+            raise _Refused("bytes after the answer")
+        self._headers = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header, or a trailer, which is dropped."""
+        if self._head is not None:
+            return
+        self._header_count += 1
+        if self._header_count > MAX_HEADERS:
+            raise _Refused("too many headers")
+        lowered = name.lower()
+        if lowered in _KEPT:
+            self._headers[lowered.decode("ascii")] = value.decode("latin-1")
+        elif lowered == b"transfer-encoding":
+            self._headers["transfer-encoding"] = ""
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._interim += 1
+            if status == 101 or self._interim > MAX_INTERIM:
+                raise _Refused(f"unexpected interim answer {status}")
+            return
+        framed = "content-length" in self._headers or self._headers.pop("transfer-encoding", None) is not None
+        self._until_end = not framed and status not in (204, 304)
+        self._reusable = framed and self._parser.should_keep_alive()
+        self._head = Head(status, self._headers)
+
+    def on_body(self, body: bytes) -> None:
+        """Part of the body."""
+        self._chunks.append(body)
+        self._unread += len(body)
+        if self._unread > self._water and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        """The answer is whole."""
+        if self._head is not None:
+            self._done = True
+            self.answers += 1
+
+    # -- waiting -----------------------------------------------------------------------------------------------------
+
+    async def _wait(self, *, until_done: bool = False) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiting_for_end = until_done
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        ended = self._done or self._error is not None
+        if ended or (not self._waiting_for_end and self._head is not None):
+            waiter.set_result(None)
+
+    def _all(self) -> bytes:
+        body = b"".join(self._chunks) if len(self._chunks) != 1 else self._chunks[0]
+        self._chunks.clear()
+        self._unread = 0
+        return body
+
+    def _failed(self) -> bool:
+        return self._error is not None
+
+    def _fail(self, error: UpstreamError) -> None:
+        if self._error is None:
+            self._error = error
+
+
+class _Refused(Exception):
+    """Raised inside a parser callback to stop the parser; httptools wraps it."""
