@@ -94,7 +94,7 @@ def within_reach(one: Upstream | None, who: Caller) -> bool:
     )
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(UPSTREAMS, ROUTES, CALLERS, PAST)
 def test_a_plan_never_leaves_trust_ceiling_or_organisation_under_any_health(
     upstreams: list[Upstream], one: Route, who: Caller, past: list[tuple[str, int, int, float, str]]
@@ -120,7 +120,7 @@ def test_a_plan_never_leaves_trust_ceiling_or_organisation_under_any_health(
         assert world.health.standing(found.key, now) is not Standing.BARRED
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(UPSTREAMS, ROUTES, CALLERS, PAST)
 def test_s4_at_most_half_of_those_within_reach_are_ejected_unless_nothing_answers(
     upstreams: list[Upstream], one: Route, who: Caller, past: list[tuple[str, int, int, float, str]]
@@ -153,11 +153,11 @@ def test_s4_at_most_half_of_those_within_reach_are_ejected_unless_nothing_answer
     assert all(found.degraded for found in planned[len(ready) :])
 
 
-def test_b08_the_last_target_is_never_lost_in_ten_thousand_runs() -> None:
+def test_b08_the_last_target_is_never_lost_in_three_hundred_runs() -> None:
     """Random weather for groups of one to four: whoever is refused was preceded by a probe within the last second, and
     a group whose members have all mended serves everybody again within half a minute."""
     rng = Random(11)
-    for _ in range(10_000 // 20):
+    for _ in range(300):
         size = rng.randint(1, 4)
         names = NAMES[:size]
         world, one = World(rng.randrange(1 << 30)), route(*names, strategy=rng.choice(list(StrategyName)))
