@@ -119,7 +119,7 @@ def test_F59_a_locked_database_delays_the_books_and_loses_nothing(
         connection.exec_driver_sql("PRAGMA busy_timeout = 20")
     loader = make_loader(report=reports.append)
     with _busy(database):
-        for number in range(10):
+        for number in range(200):  # several segments
             spool.open(opening(f"req_{number}"))
             spool.settle(settlement(f"req_{number}"))
         with pytest.raises(LedgerUnavailable):
@@ -128,7 +128,7 @@ def test_F59_a_locked_database_delays_the_books_and_loses_nothing(
         assert "database is locked" in loader.statistics().failure
     loader.flush()
 
-    assert len(_requests(database)) == 10
+    assert len(_requests(database)) == 200
     assert loader.statistics().failure == ""
     assert [("the spool keeps it" in report) for report in reports] == [True]
 
