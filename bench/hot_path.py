@@ -1,4 +1,4 @@
-"""Time of each step of a request, without sockets: `python -m bench.hot_path`. CPU in microseconds, best of several rounds.
+"""CPU time of each step of a request, without sockets: `python -m bench.hot_path`. Microseconds, best of some rounds.
 
 The last rows run the whole pipeline against a transport that answers from memory, with books that forget and with the
 real spool: what is left of a measured request after them is the network and the event loop.
