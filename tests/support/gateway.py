@@ -47,7 +47,7 @@ def route(model: str, *upstreams: str, target: str = "m") -> dict[str, object]:
 
 def configuration(
     upstreams: Sequence[Mapping[str, object]], routes: Sequence[Mapping[str, object]], **more: object
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """A whole configuration with one project and one API key, `CLIENT_KEY`."""
     keys = [{"name": "test", "value": {"env": "CLIENT_KEY"}}]
     return {"upstreams": list(upstreams), "routes": list(routes), "projects": [{"name": "tests", "keys": keys}], **more}
