@@ -56,14 +56,14 @@ def out() -> Console:
 
 
 def say(*lines: str) -> None:
-    """Print lines to standard output as they are, cleaned."""
+    """Print lines to standard output as they are, cleaned, and at once: `up` writes into log files for days."""
     for line in lines:
-        print(clean(line))
+        print(clean(line), flush=True)
 
 
 def as_json(value: object) -> None:
     """Print one JSON document. Non-ASCII is escaped, so nothing in it can steer a terminal."""
-    print(json.dumps(value, indent=2, ensure_ascii=True))
+    print(json.dumps(value, indent=2, ensure_ascii=True), flush=True)
 
 
 def table(
