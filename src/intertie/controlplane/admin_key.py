@@ -14,7 +14,10 @@ from typing import Final
 from intertie.controlplane.control import Control
 from intertie.core.keys import hash_key
 
-_PROXY_MARKS: Final = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"})
+_PROXY_MARKS: Final = frozenset(
+    {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "x-intertie-forwarded"}
+)
+"""The last is what our own edge leaves when it removes the others."""
 
 
 def matches(control: Control, expected: bytes, presented: str) -> bool:

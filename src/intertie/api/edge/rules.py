@@ -99,6 +99,10 @@ _SPOOFED: Final = frozenset(
 )
 """Only a proxy in front may say these things, and none is configured: never shown to the application (T03, T04)."""
 
+FORWARDED: Final = (b"x-intertie-forwarded", b"1")
+"""Left in place of what was removed: pages that are free on this machine must know that somebody stood in between.
+A client may send it too; it can only cost a privilege."""
+
 _FRAMING: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 _WATCHED: Final = _FRAMING | _SPOOFED
 
@@ -189,7 +193,8 @@ def _drop(headers: list[Header]) -> None:
     for name in names:
         if b"_" in name and name.replace(b"_", b"-") in names:
             raise BadCall("Two header names differ only in underscore and dash.", code="malformed_request")
-    headers[:] = [pair for pair in headers if b"_" not in pair[0] and pair[0] not in _SPOOFED]
+    mark = [] if names.isdisjoint(_SPOOFED) else [FORWARDED]
+    headers[:] = [pair for pair in headers if b"_" not in pair[0] and pair[0] not in _SPOOFED] + mark
 
 
 # -- host ------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intertie.api.edge.rules import (
+    FORWARDED,
     Framing,
     RequestTarget,
     check_host,
@@ -62,7 +63,15 @@ def test_T04_spoofed_and_underscored_names_are_removed_in_place() -> None:
 
     read_head(headers, "1.1")
 
-    assert headers == [HOST, (b"x-kept", b"1")]
+    assert headers == [HOST, (b"x-kept", b"1"), FORWARDED]
+
+
+def test_t04_nothing_is_added_where_nothing_was_forwarded() -> None:
+    headers = [HOST, (b"x_team", b"a")]
+
+    read_head(headers, "1.1")
+
+    assert headers == [HOST]
 
 
 @pytest.mark.parametrize(
