@@ -12,12 +12,17 @@ import pytest
 
 from tests.support.caller import Heard, Line, chat_call, dial
 from tests.support.gateway import CLIENT_KEY, Gateway, configuration, route, upstream
-from tests.support.replies import Healthy, packed, paced
-from tests.support.scripted import Named, ScriptedUpstream
-from tests.support.steps import Stall
+from tests.support.replies import Healthy, paced, packed
+from tests.support.scripted import Named, Reply, ScriptedUpstream
+from tests.support.steps import Script, Stall
 
 _HEADERS = {"authorization": f"Bearer {CLIENT_KEY}", "content-type": "application/json"}
-_REPLIES = {"short": paced(40, 0.02), "endless": paced(100_000, 0.02, finish=False), "silent": (Stall(),), "ok": Healthy()}
+_REPLIES: dict[str, Script | Reply] = {
+    "short": paced(40, 0.02),
+    "endless": paced(100_000, 0.02, finish=False),
+    "silent": (Stall(),),
+    "ok": Healthy(),
+}
 
 
 @pytest.fixture(scope="module")

@@ -31,9 +31,4 @@ EXCEPTIONS: Final[tuple[Allowed, ...]] = (
         "api.problems:Guard.__call__",
         "the border of the admin API: what nobody foresaw is logged and answered with an id",
     ),
-    Allowed(
-        "name",
-        "api.edge.protocol:EdgeProtocol.data_received",
-        "asyncio calls a protocol's method by this name",
-    ),
 )

@@ -40,8 +40,12 @@ BORDERS: Final[dict[str, tuple[frozenset[str], tuple[str, ...]]]] = {
         ("api", "console"),
     ),
     "HTTP server": (
-        frozenset({"httptools", "uvicorn"}),
+        frozenset({"uvicorn"}),
         ("api", "app"),
+    ),
+    "HTTP parser": (
+        frozenset({"httptools"}),
+        ("api.edge", "dataplane.transport"),
     ),
     "terminal": (
         frozenset({"rich", "typer"}),
@@ -58,5 +62,8 @@ IMPURE: Final = frozenset(
 
 BANNED_WORDS: Final = frozenset({"manager", "helper", "helpers", "util", "utils", "data", "info"})
 """Words that say nothing, not allowed in names of modules, classes and functions."""
+
+IMPOSED: Final = frozenset({"data_received"})
+"""Method names that a library calls, whatever they say."""
 
 BANNED_STARTS: Final = ("process_", "handle_everything")

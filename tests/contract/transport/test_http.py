@@ -18,12 +18,12 @@ from intertie.core.terms import Secret
 from intertie.core.wire.http import WireRequest
 from intertie.dataplane.transport.http import HttpTransport
 from tests.support.replies import Healthy, head, packed
-from tests.support.scripted import Named, ScriptedUpstream, soon
-from tests.support.steps import Close, Reset, Send, Stall
+from tests.support.scripted import Named, Reply, ScriptedUpstream, soon
+from tests.support.steps import Close, Reset, Script, Send, Stall
 
 BODY = packed({"model": "m", "messages": [{"role": "user", "content": "hi"}]})
 JSON = ("content-type", "application/json")
-_REPLIES = {
+_REPLIES: dict[str, Script | Reply] = {
     "ok": Healthy(),
     "stall": (Stall(),),
     "reset": (Reset(),),
