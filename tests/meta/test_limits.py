@@ -19,15 +19,6 @@ from tests.meta.table import (
     PACKAGE,
     PARAMETERS,
 )
-    BANNED_STARTS,
-    BANNED_WORDS,
-    CLASS_LINES,
-    FILE_LINES,
-    FUNCTION_LINES,
-    IMPOSED,
-    PACKAGE,
-    PARAMETERS,
-)
 
 _SQL = re.compile(
     r"^\s*(SELECT\s|INSERT\s+INTO|UPDATE\s+\w+\s+SET|DELETE\s+FROM|CREATE\s+(TABLE|INDEX)|PRAGMA\s)", re.IGNORECASE
