@@ -21,7 +21,7 @@ from intertie.api.admin import AdminState, make_admin
 from intertie.api.edge import EdgeLimits, EdgeServer, make_server
 from intertie.api.inference import Inference, Receive, Scope, Send
 from intertie.console.status import make_console
-from intertie.controlplane import apply, keys, migrate, prices, projects, snapshot
+from intertie.controlplane import apply, keys, ledger, migrate, prices, projects, snapshot
 from intertie.controlplane.apply import Changes
 from intertie.controlplane.config import Document
 from intertie.controlplane.control import DEFAULT_ORGANISATION, DEFAULT_PROJECT, Control
@@ -170,6 +170,7 @@ class Gateway:
             ready=self._not_ready,
             snapshot=lambda: self.snapshots.current,
             clear_credentials=self.dataplane.credentials.clear,
+            verify=lambda: ledger.verify(self.control, self._spool),
             counters=self.dataplane.counters,
             gauges=self._gauges,
             open_locally=self._settings.public_url is None,
