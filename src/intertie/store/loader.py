@@ -23,8 +23,14 @@ PAUSE: Final = 0.2
 CHUNK: Final = 1024 * 1024
 """Bytes of spool per transaction: about a thousand requests."""
 
-BREATHER: Final = 0.01
-"""Seconds between two transactions while catching up, so that other writers get their turn."""
+SHARE: Final = 0.1
+"""Part of a core this thread takes while requests are busy: a peak waits in the spool, not in the event loop's way."""
+
+PATIENCE: Final = 32 * 1024 * 1024
+"""Bytes of spool from which on it takes what it needs, so that a restart never has more to read."""
+
+BREATHER: Final = 0.001
+"""Seconds between two transactions even then, so that other writers get their turn."""
 
 
 class LoaderStatistics(msgspec.Struct, frozen=True):
@@ -129,9 +135,9 @@ class Loader:
         try:
             end = self._spool.total
             while self._position < end and (chunk := self._spool.read(self._position, CHUNK)) is not None:
+                began = time.thread_time()
                 self._load(chunk)
-                if self._position < end:
-                    time.sleep(BREATHER)
+                self._rest(time.thread_time() - began)
             self._rescue()
             self._at_end = time.monotonic()
         except (Overloaded, OSError, sa.exc.SQLAlchemyError) as error:
@@ -140,6 +146,14 @@ class Loader:
             self._report(f"the ledger cannot be loaded, the spool keeps it: {failure}")
         self._failure = failure
         return not failure
+
+    def _rest(self, worked: float) -> None:
+        """Keeps to `SHARE` after `worked` seconds of work, unless somebody waits or the spool fills."""
+        hurry = self._spool.total - self._position > min(PATIENCE, self._spool.max_bytes // 4)
+        time.sleep(BREATHER)
+        if not hurry:
+            with self._turn:
+                self._turn.wait_for(lambda: self._asked != self._answered or self._stopping, worked / SHARE - worked)
 
     def _load(self, chunk: Chunk) -> None:
         bodies, damage = segment.read(chunk.body, segment=chunk.segment, offset=chunk.offset)

@@ -94,7 +94,7 @@ class Spool:
         self.durability = durability
         self.total = 0
         """Bytes appended since the start: a position in the spool."""
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._segment_bytes = segment_bytes
         self._sync = GroupSync(str(folder), pause=INTERVAL if durability == "write" else 0.0, sync=sync)
         self._lock = threading.Lock()  # over `_segments` and `total` while the last segment changes
@@ -139,7 +139,7 @@ class Spool:
         """Appends before an attempt's first upstream byte. Raises `LedgerUnavailable` if it cannot be recorded."""
         if self._unwritten or self._broken or self._closed or self._sync.failure:
             self._mend()
-        if self.total - self._released > self._max_bytes:
+        if self.total - self._released > self.max_bytes:
             raise LedgerUnavailable("the books are behind", detail="the spool is full", retry_after=5)
         line = segment.frame(record)
         try:
@@ -248,7 +248,7 @@ class Spool:
             return self._sync.failure
         if self._unwritten or self._broken:
             return "the disk refuses the spool"
-        return "the spool is full" if self.total - self._released > self._max_bytes else ""
+        return "the spool is full" if self.total - self._released > self.max_bytes else ""
 
     def statistics(self) -> SpoolStatistics:
         """A snapshot of the spool's state."""
