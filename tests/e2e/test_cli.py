@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
 import stat
 import subprocess
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.gateway import Gateway, configuration, route, running, upstream
-from tests.support.replies import Healthy, error, packed, whole
+from tests.support.replies import Healthy, chunked, error, packed, whole
 from tests.support.scripted import Named, Recorded, Reply, ScriptedUpstream
 from tests.support.steps import Script
 
@@ -161,6 +162,29 @@ def test_smoke_asks_everything_shows_a_failover_and_leaves_nothing(gateway: Gate
     assert [sorted(row.get("model") or row["name"] for row in rows) for rows in before] == [
         sorted(row.get("model") or row["name"] for row in rows) for rows in after
     ]
+
+
+def test_smoke_cleans_up_after_ctrl_c(tmp_path: Path) -> None:
+    """Interrupted in the middle of a slow answer, it takes its key, routes and upstream away before it ends."""
+    with ScriptedUpstream(Named({"slow": chunked([b"x"] * 100, every=1.0)})).running() as server:
+        document = configuration([upstream("slow", server.base_url("slow"))], [route("slow", "slow")])
+        with running(tmp_path, document) as gateway:
+            environ = {"INTERTIE_DATA": str(gateway.data), "INTERTIE_ADMIN_KEY": gateway.admin_key}
+            words = [sys.executable, "-m", "intertie", "smoke"]
+            smoke = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
+            deadline = time.monotonic() + 30
+            while not server.requests:
+                assert time.monotonic() < deadline, gateway.tail()
+                time.sleep(0.02)
+            assert any(row["model"].startswith("intertie-smoke/") for row in gateway.cli("routes", "list"))
+            smoke.send_signal(signal.SIGINT)
+            _, told = smoke.communicate(timeout=30)
+
+            assert smoke.returncode != 0
+            assert "Traceback" not in told
+            assert [row["model"] for row in gateway.cli("routes", "list")] == ["slow"]
+            assert [row["name"] for row in gateway.cli("upstreams", "list")] == ["slow"]
+            assert [row["name"] for row in gateway.cli("keys", "list")] == ["test"]
 
 
 def test_smoke_cleans_up_what_a_killed_run_left(gateway: Gateway) -> None:
