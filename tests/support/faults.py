@@ -31,7 +31,7 @@ from tests.support.replies import (
     usage_chunk,
     whole,
 )
-from tests.support.steps import Close, Reset, Script, Send, Stall, Wait
+from tests.support.steps import Close, Reset, Script, Send, Stall, Wait, spoken
 
 
 class Door(StrEnum):
@@ -69,7 +69,7 @@ _FRAMES = [event(piece) for piece in [*text_chunks(), usage_chunk()]]
 _BODY = b"".join([*_FRAMES, DONE])
 _SOME = (*chunked(_FRAMES[:4]), Wait(0.1))
 """A committed stream: the role and three pieces of text, left time to arrive."""
-_HALF = Send(whole(_GOOD)[0].body[: -len(_GOOD) // 2])  # type: ignore[union-attr] # `whole` is one Send
+_HALF = Send(spoken(whole(_GOOD))[: -len(_GOOD) // 2])
 """A good answer that breaks off in the middle of its body."""
 _GZIP = [("content-encoding", "gzip")]
 _HUGE = event(delta({"content": "x" * (2 * MIB)}))
@@ -81,6 +81,11 @@ def _both(name: str, script: Script) -> Fault:
 
 def _status(name: str, status: int, body: object = _ERROR, more: Iterable[tuple[str, str]] = ()) -> Fault:
     return _both(name, whole(packed(body), status, more=more))
+
+
+def _framed_twice(kind: str) -> Script:
+    body = chunk(_BODY if kind == EVENTS else _GOOD) + LAST_CHUNK
+    return whole(body, kind=kind, more=[("transfer-encoding", "chunked")])
 
 
 def _refusals() -> list[Fault]:
@@ -139,6 +144,9 @@ def _connections() -> list[Fault]:
             (*whole(_BODY, kind=EVENTS, length=20), Close()),
             (*whole(_GOOD, length=len(_GOOD) - 20), Close()),
         ),
+        Fault("length_and_chunked", _framed_twice(EVENTS), _framed_twice(JSON)),
+        _both("interim_flood", (Send(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 20), *whole(_GOOD))),
+        _both("many_headers", whole(_GOOD, more=[(f"x-{n}", "y") for n in range(200)])),
         Fault("huge_head", (*whole(_BODY, kind=EVENTS, more=filler), Close()), (*whole(_GOOD, more=filler), Close())),
     ]
 

@@ -26,7 +26,7 @@ from tests.support.replies import (
     usage_chunk,
     whole,
 )
-from tests.support.steps import Close, Script, Send, sliced
+from tests.support.steps import Close, Script, Send, sliced, spoken
 
 Chunk = dict[str, Any]
 
@@ -53,7 +53,7 @@ def _bytewise(body: bytes, kind: str) -> Script:
 
 
 def _slowly(body: bytes, kind: str) -> Script:
-    return sliced(b"".join(step.body for step in whole(body, kind=kind) if isinstance(step, Send)), 29, 0.001)
+    return sliced(spoken(whole(body, kind=kind)), 29, 0.001)
 
 
 def _until_close(body: bytes, kind: str) -> Script:

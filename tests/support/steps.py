@@ -61,3 +61,8 @@ def sliced(body: bytes, size: int, every: float = 0.0) -> Script:
         if every:
             steps.append(Wait(every))
     return tuple(steps)
+
+
+def spoken(script: Script) -> bytes:
+    """Everything the script's plain `Send` steps write."""
+    return b"".join(step.body for step in script if isinstance(step, Send))
