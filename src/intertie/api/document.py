@@ -7,6 +7,7 @@ former once more, so routes declare both here and answer bytes.
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -90,6 +91,11 @@ async def page(request: Request) -> HTMLResponse:
     return HTMLResponse(_page(request.app.openapi()), headers=dict(PAGE))
 
 
+def _prose(text: str) -> str:
+    """A docstring as HTML: escaped, with `code` set as code."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(text))
+
+
 def _page(document: dict[str, Any]) -> str:
     rows = []
     for path, operations in document["paths"].items():
@@ -97,10 +103,10 @@ def _page(document: dict[str, Any]) -> str:
             names = [parameter["name"] for parameter in operation.get("parameters", ())]
             body = "JSON body" if "requestBody" in operation else ""
             cells = (
-                f"<code>{method.upper()} {html.escape(path)}</code>",
-                html.escape(operation.get("description") or operation.get("summary") or ""),
+                f'<code class="whole">{method.upper()} {html.escape(path)}</code>',
+                _prose(operation.get("description") or operation.get("summary") or ""),
                 html.escape(", ".join([*names, body] if body else names)) or "&mdash;",
-                f"<code>{html.escape(operation['x-permission'])}</code>",
+                f'<code class="whole">{html.escape(operation["x-permission"])}</code>',
             )
             rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return (
