@@ -227,6 +227,7 @@ class Gateway:
         _write_private(self._settings.data / STATE_FILE, json.dumps({"url": url, "pid": os.getpid()}))
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process; do not walk it again
+        gc.set_threshold(50_000, 20, 50)  # a request makes no cycles; looking for some in each seventh cost an eighth
         routes = tuple(sorted(model for _, model in self.snapshots.current.routes))
         on_ready(Ready(url, self.first_start, self.dev_key, routes, self.made_keys, self.warnings))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -177,7 +176,7 @@ class Playbook:
         targets = tuple(Target(upstream=name, model="inner", tier=tier) for tier, name in enumerate(rows))
         caller = Caller("org", "project", "key_1", "dev")
         self.ledger = RecordedLedger()
-        self.log = io.StringIO()
+        self.log: list[bytes] = []
         self.current = Snapshot(
             revision=1,
             callers={hash_key(KEY): caller},
@@ -191,7 +190,7 @@ class Playbook:
             adapters=load(),
             hash_key=hash_key,
             shedder=Shedder(lambda: 0, 0),
-            log=RequestLog(self.log),
+            log=RequestLog(self.log.append),
         )
         self.dataplane.sleep = _no_wait
         self.reply = RecordedReply(self.ledger)

@@ -29,6 +29,7 @@ from intertie.dataplane.transport.contract import WireReply
 from intertie.dataplane.watchdog import Watchdog
 
 _OTHER_CREDENTIAL: Final = frozenset((Harm.PARK, Harm.EXHAUSTED, Harm.COOLDOWN))
+_SHORTEST_SECRET: Final = 6
 _MAX_ERROR_BODY: Final = 64 * 1024
 
 
@@ -102,7 +103,8 @@ class Chooser:
             return others[-1] if others else self.errors[-1]
         if self._waits:
             return UpstreamBusy("Every credential of this route's upstreams is resting.", retry_after=min(self._waits))
-        return NoTarget("No target of this route can answer now.", retry_after=5.0)
+        wait = self._d.health.earliest([_key(candidate) for candidate in self._candidates], self._d.monotonic())
+        return NoTarget("No target of this route can answer now.", retry_after=wait)
 
 
 class _Choice:
@@ -170,6 +172,7 @@ async def _attempt(x: Exchange, who: tuple[Candidate, Credential | None], reply:
         d.ledger.open(opening(x, attempt))
         last = await _send(x, attempt, reply, d)
     except UpstreamError as error:
+        _redact(error, attempt)
         broken = isinstance(error, StreamBroken)
         attempt.usage = delivered(attempt.reader) if x.committed else None
         _close(x, attempt, State.INTERRUPTED if broken else State.FAILED, d, error)
@@ -199,11 +202,9 @@ async def _send(x: Exchange, attempt: Attempt, reply: Reply, d: Dataplane) -> by
                 if not 200 <= wire.head.status < 300:
                     raise adapter.classify(wire.head, await _error_body(wire), d.wall())
                 if not x.call.stream:
-                    body = await read_whole(x, attempt, wire, adapter, reply)
-                    attempt.ttft = attempt.ttft or d.monotonic() - attempt.started
-                    return body
+                    return await read_whole(x, attempt, wire, adapter, reply)
                 attempt.reader = adapter.reader(x.call, wire.head)
-                bounds = StreamBounds(watch, upstream.timeouts.between_output, d.ledger)
+                bounds = StreamBounds(watch, upstream.timeouts.between_output, d)
                 await relay_stream(x, attempt, wire, reply, bounds)
                 return b""
     except UpstreamTimeout as error:
@@ -224,6 +225,17 @@ async def _error_body(wire: WireReply) -> bytes:
     except UpstreamError:
         return b"".join(pieces)
     return b"".join(pieces)
+
+
+def _redact(error: UpstreamError, attempt: Attempt) -> None:
+    """Take out of what the upstream said whatever secret it was sent: patterns cannot know a custom header (T39)."""
+    secrets = list(attempt.candidate.upstream.headers.values())
+    if attempt.credential is not None:
+        secrets.append(attempt.credential.secret.reveal())
+    for secret in secrets:
+        if len(secret) >= _SHORTEST_SECRET:
+            error.public = error.public.replace(secret, "[removed]")
+            error.detail = error.detail.replace(secret, "[removed]")
 
 
 def _after_cancel(x: Exchange, attempt: Attempt, d: Dataplane) -> Usage | None:

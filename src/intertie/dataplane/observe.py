@@ -7,7 +7,8 @@ import bisect
 import sys
 import time
 from collections import Counter
-from typing import Any, Final, TextIO
+from collections.abc import Callable
+from typing import Any, Final
 
 import msgspec
 
@@ -113,13 +114,19 @@ class _Line(msgspec.Struct, omit_defaults=True):
     detail: str = ""
 
 
+def _to_stderr(lines: bytes) -> None:
+    sys.stderr.flush()
+    sys.stderr.buffer.write(lines)
+    sys.stderr.buffer.flush()
+
+
 class RequestLog:
     """One JSON line per request, gathered and written five times a second so that a log costs no system call each."""
 
     FLUSH_SECONDS: Final = 0.2
 
-    def __init__(self, stream: TextIO | None = None, *, enabled: bool = True) -> None:
-        self._stream = stream or sys.stderr
+    def __init__(self, write: Callable[[bytes], object] | None = None, *, enabled: bool = True) -> None:
+        self._write = write or _to_stderr
         self._enabled = enabled
         self._lines: list[bytes] = []
         self._encoder = msgspec.json.Encoder()
@@ -169,9 +176,9 @@ class RequestLog:
         """Write what was gathered."""
         self._timer = None
         if self._lines:
+            self._lines.append(b"")
             lines, self._lines = self._lines, []
-            self._stream.write(b"\n".join(lines).decode() + "\n")
-            self._stream.flush()
+            self._write(b"\n".join(lines))
 
     def _append(self, line: bytes) -> None:
         self._lines.append(line)

@@ -11,7 +11,7 @@ from intertie.core.terms import Progress, Usage
 from intertie.core.wire.openai_chat import output_bytes
 from intertie.core.wire.openai_usage import BYTES_PER_TOKEN, estimate_input, read_usage
 from intertie.dataplane.exchange import Attempt, Exchange
-from intertie.dataplane.ports import Ledger
+from intertie.dataplane.parts import Dataplane
 from intertie.dataplane.reply import KeepAlive, Reply, stream_headers, whole_headers
 from intertie.dataplane.transport.contract import WireReply
 from intertie.dataplane.watchdog import Watchdog
@@ -49,6 +49,7 @@ async def relay_stream(x: Exchange, attempt: Attempt, wire: WireReply, reply: Re
                     continue
                 relayed = b"".join(held)
                 await _commit(x, attempt, reply, time())
+                bounds.answering(attempt)
             bounds.watch.pause()
             await reply.write(relayed)
             now = time()
@@ -69,20 +70,25 @@ async def relay_stream(x: Exchange, attempt: Attempt, wire: WireReply, reply: Re
 class StreamBounds:
     """What limits a stream while it runs: silence between outputs, and how much of it a crash may lose."""
 
-    __slots__ = ("_between", "_checkpointed", "_ledger", "watch")
+    __slots__ = ("_between", "_checkpointed", "_d", "watch")
 
-    def __init__(self, watch: Watchdog, between: float, ledger: Ledger) -> None:
+    def __init__(self, watch: Watchdog, between: float, d: Dataplane) -> None:
         self.watch = watch
         self._between = between
-        self._ledger = ledger
+        self._d = d
         self._checkpointed = 0.0
+
+    def answering(self, attempt: Attempt) -> None:
+        """The first output arrived: a target on trial need not wait for the end of its stream."""
+        candidate = attempt.candidate
+        self._d.health.answering((candidate.upstream.id, candidate.target.model), self._d.monotonic())
 
     def progressed(self, x: Exchange, attempt: Attempt, now: float) -> None:
         """Output was written to the client at `now`: silence counts from here; checkpoint every two seconds (S14.3)."""
         self.watch.until(now + self._between)
         if now - self._checkpointed >= CHECKPOINT_SECONDS:
             if self._checkpointed and attempt.reader is not None:
-                self._ledger.progress(Progress(x.id, attempt.n, attempt.reader.output_so_far))
+                self._d.ledger.progress(Progress(x.id, attempt.n, attempt.reader.output_so_far))
             self._checkpointed = now
 
 

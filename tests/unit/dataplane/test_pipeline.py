@@ -205,6 +205,7 @@ async def test_s12_a_stream_that_the_gateway_ends_is_told_in_band() -> None:
 async def test_f41_once_the_retry_budget_is_spent_the_answer_is_immediate() -> None:
     play = Playbook([failing(500)], [whole()])
     spent = play.dataplane.budgets
+    spent.begin(("org", "m"), play.dataplane.monotonic())
     while spent.extra(("org", "m"), play.dataplane.monotonic(), cheap=False):
         spent.extra_done(("org", "m"))
     reply = await play.run()
@@ -213,6 +214,15 @@ async def test_f41_once_the_retry_budget_is_spent_the_answer_is_immediate() -> N
     assert reply.headers["x-should-retry"] == "false"
     assert int(reply.headers["retry-after"]) >= 1
     assert len(play.ledger.openings) == 1
+
+
+async def test_a_failover_that_cost_no_upstream_any_work_needs_no_budget() -> None:
+    play = Playbook([REFUSED], [whole()])
+    spent = play.dataplane.budgets
+    spent.begin(("org", "m"), play.dataplane.monotonic())
+    while spent.extra(("org", "m"), play.dataplane.monotonic(), cheap=False):
+        spent.extra_done(("org", "m"))
+    assert (await play.run()).status == 200
 
 
 async def test_an_unknown_model_is_a_404_and_no_attempt() -> None:

@@ -113,7 +113,9 @@ class Compatible:
         return self._judge(status or _status_of(said), said, None)
 
     def _judge(self, status: int, said: WireError, wait: float | None) -> UpstreamError:
-        detail = f"status {status}, type {said.type!r}, code {said.code!r}: {sanitise(said.message)}"
+        detail = f"status {status}, type {said.type[:60]!r}, code {said.code[:60]!r}"
+        if status not in _MAY_QUOTE:
+            detail += f": {sanitise(said.message)}"
         if status in (401, 403):
             return errors.UpstreamDenied("The upstream refused the gateway's credential.", detail=detail)
         quota = bool({said.code, said.type} & self.quirks.quota_codes)
@@ -144,6 +146,9 @@ _HEADERS: Final = {
     False: {"content-type": "application/json", "accept": "application/json", "accept-encoding": "identity"},
     True: {"content-type": "application/json", "accept": "text/event-stream", "accept-encoding": "identity"},
 }
+
+_MAY_QUOTE: Final = frozenset((400, 413, 415, 422))
+"""Statuses whose message may quote the prompt: it goes to the client, whose prompt it is, and never to a log."""
 
 _STATUS_BY_WORD: Final = MappingProxyType(
     {
