@@ -40,7 +40,7 @@ TOLD = {
     "stall_after_head": Told(504, "upstream_error", "upstream_timeout"),
     "stall_before_output": Told(504, "upstream_error", "upstream_timeout"),
     "reset_before_head": Told(502, "upstream_error", "upstream_reset"),
-    "close_before_head": Told(502, "upstream_error", "upstream_reset", 2),
+    "close_before_head": Told(502, "upstream_error", "upstream_reset"),
     "reset_before_output": Told(502, "upstream_error", "upstream_reset"),
     "status_500": Told(502, "upstream_error", "upstream_failed"),
     "error_first": Told(502, "upstream_error", "upstream_failed"),

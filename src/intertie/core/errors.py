@@ -259,12 +259,6 @@ class UpstreamReset(UpstreamError):
     code = "upstream_reset"
 
 
-class UpstreamDropped(UpstreamReset):
-    """The connection closed without a byte of answer: often a pooled one gone stale, so a fresh one may do."""
-
-    again = True
-
-
 class UpstreamTimeout(UpstreamError):
     """No model output in time; it may have been executed."""
 

@@ -62,7 +62,7 @@ class Loader:
         self._report = report or (lambda _: None)
         self._pause = pause
         self._position = 0
-        self._rescued = 0
+        self._rescued: list[bytes] = []
         self._loaded = 0
         self._failure = ""
         self._damage: dict[str, list[Damage]] = {}
@@ -170,7 +170,7 @@ class Loader:
     def _rescue(self) -> None:
         """Loads settlements that the disk of the spool refuses, so that they outlive the process all the same."""
         lines = self._spool.unwritten()
-        if len(lines) != self._rescued:
+        if lines != self._rescued:
             new, _ = ledger.load(self._database, segment.read(b"".join(lines), segment="memory").bodies)
             self._loaded += new
-            self._rescued = len(lines)
+            self._rescued = lines

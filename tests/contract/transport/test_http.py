@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 
 from intertie.core.errors import (
-    UpstreamDropped,
     UpstreamError,
     UpstreamInvalid,
     UpstreamReset,
@@ -66,7 +65,7 @@ async def test_an_answer_comes_whole_and_the_credential_went_as_a_bearer(server:
     ("name", "kind"),
     [
         ("reset", UpstreamReset),
-        ("close", UpstreamDropped),
+        ("close", UpstreamReset),
         ("short", UpstreamInvalid),
         ("unchunked", UpstreamInvalid),
         ("broken", UpstreamError),

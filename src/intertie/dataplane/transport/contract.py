@@ -29,7 +29,7 @@ class Transport(Protocol):
     def open(self, request: WireRequest, secret: Secret | None) -> AbstractAsyncContextManager[WireReply]:
         """Send and wait for the head. Leaving the context early closes the connection, which cancels the work.
 
-        Raises `UpstreamUnreachable` (nothing was executed), `UpstreamDropped` or `UpstreamReset`.
+        Raises `UpstreamUnreachable` (nothing was executed), `UpstreamReset` or `UpstreamInvalid`.
         """
         ...
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import truststore
 
-from intertie.core.errors import UpstreamDropped, UpstreamReset, UpstreamUnreachable
+from intertie.core.errors import UpstreamReset, UpstreamUnreachable
 from intertie.core.terms import Secret
 from intertie.core.wire.http import Head, WireRequest
 from intertie.dataplane.transport.contract import WireReply
@@ -158,7 +158,7 @@ class _Exchange(AbstractAsyncContextManager[WireReply]):
         if pooled is not None:
             try:
                 return await self._ask(pooled)
-            except (UpstreamDropped, UpstreamReset):
+            except UpstreamReset:
                 # A pooled connection that closes without a byte of answer was stale: once more, on a fresh one (F10).
                 if not pooled.silent:
                     raise

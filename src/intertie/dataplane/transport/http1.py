@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import httptools
 
-from intertie.core.errors import UpstreamDropped, UpstreamError, UpstreamInvalid, UpstreamReset
+from intertie.core.errors import UpstreamError, UpstreamInvalid, UpstreamReset
 from intertie.core.wire.http import Head
 
 MAX_HEAD: Final = 64 * 1024
@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(piece)
 
     async def head(self) -> Head:
-        """Wait for the head of the answer. Raises `UpstreamDropped`, `UpstreamReset` or `UpstreamInvalid`."""
+        """Wait for the head of the answer. Raises `UpstreamReset` or `UpstreamInvalid`."""
         while self._head is None:
             if self._error is not None:
                 raise self._error
@@ -166,10 +166,9 @@ class Connection(asyncio.Protocol):
             elif self._head is not None:
                 kind = UpstreamInvalid if exc is None else UpstreamReset
                 self._fail(kind("The upstream broke off its answer.", detail=str(exc or "closed too early")))
-            elif exc is None and self._head_bytes == 0:
-                self._fail(UpstreamDropped("The upstream closed the connection without an answer."))
             else:
-                self._fail(UpstreamReset("The upstream broke the connection without an answer.", detail=str(exc or "")))
+                detail = str(exc or "closed")
+                self._fail(UpstreamReset("The upstream broke the connection without an answer.", detail=detail))
         self._parser = None
         self._wake()
 
