@@ -52,10 +52,17 @@ _PAGES = ("/", "/livez", "/readyz", "/metrics", "/api/upstreams", "/api/routes",
 _MORE_PAGES = ("/api/health", "/api/usage?by=key", "/api/ledger/entries", "/api/openapi.json", "/nowhere")
 
 
+ECHOES = {"echo400": 400, "echo422": 422, "echo401": 401, "echo500": 500, "echo429": 429}
+_QUOTING = (400, 422)
+"""Statuses whose text is about the request and may quote it; that of the others is kept for the operator's log."""
+
+
 def repeats_what_it_got(request: Recorded) -> Script:
-    """An upstream that puts the credential, the headers and the body it received into its error text."""
-    said = f"bad key {request.credential} in {json.dumps(request.headers)} for {request.body.decode()}"
-    status = {"echo400": 400, "echo401": 401, "echo500": 500, "echo429": 429}[request.name]
+    """An upstream that puts the credential and the headers (and, where that is usual, the body) into its error text."""
+    status = ECHOES[request.name]
+    said = f"bad key {request.credential} in {json.dumps(request.headers)}"
+    if status in _QUOTING:
+        said += f" for {request.body.decode()}"
     return whole(packed(error(said, code="invalid_api_key")), status)
 
 
@@ -128,7 +135,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outputs]:
         broken = [fault for fault in [*faults.before(server.base_url("witness")), *faults.after()] if fault.streamed]
         for fault in broken:
             named.replies[fault.name] = fault.streamed or ()
-        for name in ("echo400", "echo401", "echo500", "echo429"):
+        for name in ECHOES:
             named.replies[name] = repeats_what_it_got
         named.replies["witness"] = Healthy()
         addresses = {name: server.base_url(name) for name in named.replies}
@@ -165,7 +172,7 @@ MAY_HOLD = {
     "second upstream key": {"upstream"},
     "secret header": {"upstream"},
     "client key": {"answer wrong path"},
-    "prompt": {"upstream", "answer echo400 True", "answer echo400 False"},
+    "prompt": {"upstream", *(f"answer echo{status} {stream}" for status in _QUOTING for stream in (True, False))},
 }
 """Where a secret belongs: towards the upstream it is for; and a caller may be told what the caller just said."""
 
