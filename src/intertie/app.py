@@ -228,6 +228,8 @@ class Gateway:
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process; do not walk it again
         gc.set_threshold(50_000, 20, 50)  # a request makes no cycles; looking for some in each seventh cost an eighth
+        kinds = {upstream.provider for upstream in self.snapshots.current.upstreams.values()}
+        self._background = asyncio.create_task(asyncio.to_thread(prices.preload, kinds))
         routes = tuple(sorted(model for _, model in self.snapshots.current.routes))
         on_ready(Ready(url, self.first_start, self.dev_key, routes, self.made_keys, self.warnings))
 

@@ -40,21 +40,28 @@ class Readings(Collector):
     def collect(self) -> Iterator[Metric]:
         """All families. Dictionaries are copied first: the event loop writes them while we iterate."""
         counters = self._counters
-        yield _counter(
-            "requests", "Finished requests.", ("route", "operation", "outcome"), dict(counters.requests).items()
-        )
+        tallies = dict(counters.tallies)
+        requests: list[tuple[tuple[str, ...], int]] = []
+        tokens: list[tuple[tuple[str, ...], int]] = []
+        for (route, operation), tally in tallies.items():
+            outcomes = {"ok": tally.ok, **tally.failed}
+            requests += [((route, operation, outcome), count) for outcome, count in outcomes.items()]
+            kinds = {kind: getattr(tally, kind) for kind in ("input", "output", "cached", "reasoning")}
+            tokens += [((route, operation, kind), count) for kind, count in kinds.items()]
+        yield _counter("requests", "Finished requests.", ("route", "operation", "outcome"), requests)
         yield _counter(
             "attempts", "Requests sent to upstreams.", ("upstream", "outcome"), dict(counters.attempts).items()
         )
-        yield _counter("tokens", "Tokens used.", ("route", "kind"), dict(counters.tokens).items())
-        cost = [((route,), amount) for route, amount in dict(counters.cost).items()]
-        yield _counter("cost_micros", "Known cost in micro-units of the currency.", ("route",), cost)
+        yield _counter("tokens", "Tokens used.", ("route", "operation", "kind"), tokens)
+        cost = [(key, tally.cost) for key, tally in tallies.items()]
+        yield _counter("cost_micros", "Known cost in micro-units of the currency.", ("route", "operation"), cost)
         yield _counter("requests_shed", "Requests refused because of load.", (), [((), counters.shed)])
-        yield _histogram("request_duration_seconds", "From the first byte in to the last byte out.", counters.duration)
-        yield _histogram(
-            "time_to_first_token_seconds", "From the first byte in to the first model output.", counters.ttft
-        )
-        yield _histogram("overhead_seconds", "Time that the gateway itself added.", counters.overhead)
+        durations = {key: tally.duration for key, tally in tallies.items()}
+        yield _histogram("request_duration_seconds", "From the first byte in to the last byte out.", durations)
+        first = {key: tally.ttft for key, tally in tallies.items()}
+        yield _histogram("time_to_first_token_seconds", "From the first byte in to the first model output.", first)
+        added = {key: tally.overhead for key, tally in tallies.items()}
+        yield _histogram("overhead_seconds", "Time that the gateway itself added.", added)
         in_flight = GaugeMetricFamily("intertie_requests_in_flight", "Requests being answered now.")
         in_flight.add_metric([], counters.in_flight)
         yield in_flight
@@ -88,13 +95,13 @@ def _counter(
     return family
 
 
-def _histogram(name: str, help_: str, values: Mapping[str, Histogram]) -> HistogramMetricFamily:
-    family = HistogramMetricFamily(f"intertie_{name}", help_, labels=("route",))
-    for route, histogram in dict(values).items():
+def _histogram(name: str, help_: str, values: Mapping[tuple[str, str], Histogram]) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(f"intertie_{name}", help_, labels=("route", "operation"))
+    for key, histogram in values.items():
         counts, total = list(histogram.counts), histogram.sum
         buckets, sum_so_far = [], 0
         for bound, count in zip([*(str(bound) for bound in BUCKETS), "+Inf"], counts, strict=True):
             sum_so_far += count
             buckets.append((bound, float(sum_so_far)))
-        family.add_metric([route], buckets, total)
+        family.add_metric(list(key), buckets, total)
     return family

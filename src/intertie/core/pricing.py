@@ -23,6 +23,9 @@ def cost(usage: Usage, price: Price | None) -> int | None:
     that cannot be true (negative, above `MAX_TOKENS`, parts above their whole) are bounded, never refused: the books
     must close whatever an upstream claims. The sum is rounded half to even, once.
     """
+    plain_counts = 0 <= usage.input <= MAX_TOKENS and 0 <= usage.output <= MAX_TOKENS
+    if price is not None and plain_counts and not usage.cached and not usage.cache_write:  # nearly every attempt
+        return min(_rounded(usage.input * price.input + usage.output * price.output), MAX_COST)
     taken, cached, written, output = _bounded(usage)
     if price is None:
         return None if taken or output else 0

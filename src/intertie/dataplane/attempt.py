@@ -170,6 +170,7 @@ async def _attempt(x: Exchange, who: tuple[Candidate, Credential | None], reply:
     attempt.started_at = d.wall()
     try:
         d.ledger.open(opening(x, attempt))
+        await d.ledger.durable()
         last = await _send(x, attempt, reply, d)
     except UpstreamError as error:
         _redact(error, attempt)

@@ -7,15 +7,26 @@ from collections.abc import Mapping
 from intertie.core.errors import GatewayError
 from intertie.core.providers import Reader
 from intertie.core.routing.plan import Candidate
-from intertie.core.terms import AttemptRecord, Call, Caller, Credential, Operation, Route, Snapshot, State, Usage
+from intertie.core.terms import (
+    AttemptRecord,
+    Call,
+    Caller,
+    Credential,
+    Operation,
+    Route,
+    Settlement,
+    Snapshot,
+    State,
+    Usage,
+)
 
 
 class Exchange:
     """Each field has one writer, named behind it."""
 
     __slots__ = (
-        "attempts", "body", "call", "caller", "committed", "cost", "deadline", "error", "gone", "headers", "id",
-        "operation", "route", "served", "settled", "snapshot", "started", "started_at", "state", "status", "stopped",
+        "account", "attempts", "body", "call", "caller", "committed", "cost", "deadline", "error", "gone", "headers",
+        "id", "operation", "route", "served", "settled", "snapshot", "started", "started_at", "state", "status", "stopped",
         "tries", "ttft", "upstream_seconds",
     )  # fmt: skip
 
@@ -52,6 +63,8 @@ class Exchange:
         self.status = 0
         self.error: GatewayError | None = None
         self.settled = False
+        self.account: Settlement | None = None
+        """What the books got; written by `pipeline`."""
         self.gone = False
         """The client hung up; written by the door."""
         self.stopped: GatewayError | None = None

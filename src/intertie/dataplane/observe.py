@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from intertie.core.errors import Fault, GatewayError
+from intertie.core.errors import Fault, GatewayError, Overloaded
 from intertie.core.terms import State
 from intertie.dataplane.exchange import Exchange
 
@@ -35,21 +35,31 @@ class Histogram:
         self.sum += seconds
 
 
-class Counters:
-    """Plain integers, read by `/metrics` and the status page."""
+class Tally:
+    """What was counted for one route and operation."""
+
+    __slots__ = ("cached", "cost", "duration", "failed", "input", "ok", "output", "overhead", "reasoning", "ttft")
 
     def __init__(self) -> None:
-        self.requests: Counter[tuple[str, str, str]] = Counter()
-        """(route, operation, outcome) -> requests; outcome is ok or an error code."""
+        self.ok = 0
+        self.failed: Counter[str] = Counter()
+        """Outcome (an error code or a state) -> requests."""
+        self.input = self.output = self.cached = self.reasoning = 0
+        self.cost = 0
+        """Micro-units, unknown costs left out."""
+        self.duration = Histogram()
+        self.ttft = Histogram()
+        self.overhead = Histogram()
+
+
+class Counters:
+    """Plain integers, read by `/metrics`. Counting is on the request path, so it is a few additions."""
+
+    def __init__(self) -> None:
+        self.tallies: dict[tuple[str, str], Tally] = {}
+        """(route, operation) -> tally; the route is empty for requests that were refused before they had one."""
         self.attempts: Counter[tuple[str, str]] = Counter()
-        """(upstream, outcome) -> attempts."""
-        self.tokens: Counter[tuple[str, str]] = Counter()
-        """(route, kind) -> tokens; kind is input, output, cached or reasoning."""
-        self.cost: Counter[str] = Counter()
-        """Route -> micro-units, unknown costs left out."""
-        self.duration: dict[str, Histogram] = {}
-        self.ttft: dict[str, Histogram] = {}
-        self.overhead: dict[str, Histogram] = {}
+        """(upstream, outcome) -> attempts; outcome is ok or an error code."""
         self.in_flight = 0
         self.shed = 0
 
@@ -59,59 +69,43 @@ class Counters:
 
     def finished(self, x: Exchange, now: float) -> None:
         """Count one request. `now` is monotonic."""
-        route = x.route.model if x.route is not None else ""
-        self.requests[route, x.operation, _outcome(x)] += 1
-        _histogram(self.duration, route).add(now - x.started)
-        _histogram(self.overhead, route).add(max(0.0, now - x.started - x.upstream_seconds))
+        key = (x.route.model if x.route is not None else "", x.operation)
+        tally = self.tallies.get(key)
+        if tally is None:
+            tally = self.tallies[key] = Tally()
+        if x.state is State.OK:
+            tally.ok += 1
+        else:
+            tally.failed[x.error.code if x.error is not None else str(x.state)] += 1
+            self.shed += isinstance(x.error, Overloaded) and not x.tries
+        spent = now - x.started
+        tally.duration.add(spent)
+        tally.overhead.add(max(0.0, spent - x.upstream_seconds))
         if x.ttft is not None:
-            _histogram(self.ttft, route).add(x.ttft)
-        tokens = self.tokens
+            tally.ttft.add(x.ttft)
         for attempt in x.attempts:
-            tokens[route, "input"] += attempt.usage.input
-            tokens[route, "output"] += attempt.usage.output
-            if attempt.usage.cached:
-                tokens[route, "cached"] += attempt.usage.cached
-            if attempt.usage.reasoning:
-                tokens[route, "reasoning"] += attempt.usage.reasoning
+            usage = attempt.usage
+            tally.input += usage.input
+            tally.output += usage.output
+            tally.cached += usage.cached
+            tally.reasoning += usage.reasoning
         if x.cost:
-            self.cost[route] += x.cost
+            tally.cost += x.cost
 
 
-def _histogram(family: dict[str, Histogram], route: str) -> Histogram:
-    histogram = family.get(route)
-    if histogram is None:
-        histogram = family[route] = Histogram()
-    return histogram
+class _Refused(msgspec.Struct, omit_defaults=True):
+    """The log line of a request that was refused before it had a route; the others are logged as their account."""
 
-
-def _outcome(x: Exchange) -> str:
-    if x.state is State.OK:
-        return "ok"
-    return x.error.code if x.error is not None else str(x.state)
-
-
-class _Line(msgspec.Struct, omit_defaults=True):
-    time: float
     event: str
     request_id: str
-    state: str
-    status: int
     operation: str
-    duration_ms: float
-    overhead_ms: float
-    route: str = ""
-    target: str = ""
-    key: str = ""
-    project: str = ""
+    status: int
+    error: str
+    started_at: float
+    duration_ms: int
     organisation: str = ""
-    stream: bool = False
-    attempts: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost_micros: int | None = 0
-    ttft_ms: float | None = None
-    error: str = ""
-    detail: str = ""
+    project: str = ""
+    key_name: str = ""
 
 
 def _to_stderr(lines: bytes) -> None:
@@ -133,36 +127,17 @@ class RequestLog:
         self._timer: asyncio.TimerHandle | None = None
 
     def finished(self, x: Exchange, now: float) -> None:
-        """Log one request. Failures that are not the caller's also say why, in words that never reach a client."""
+        """Log one request: its account as the books have it, and why it failed in words that never reach a client."""
         if not self._enabled:
             return
         error = x.error
-        served = x.served
-        caller = x.caller
-        line = _Line(
-            time=round(x.started_at, 3),
-            event="request",
-            request_id=x.id,
-            state=x.state,
-            status=x.status,
-            operation=x.operation,
-            duration_ms=round((now - x.started) * 1000, 2),
-            overhead_ms=round(max(0.0, now - x.started - x.upstream_seconds) * 1000, 2),
-            route=x.route.model if x.route is not None else "",
-            target=f"{served.upstream.name}/{served.target.model}" if served is not None else "",
-            key=caller.key_name if caller is not None else "",
-            project=caller.project if caller is not None else "",
-            organisation=caller.organisation if caller is not None else "",
-            stream=x.call.stream if x.call is not None else False,
-            attempts=x.tries,
-            input_tokens=sum(attempt.usage.input for attempt in x.attempts),
-            output_tokens=sum(attempt.usage.output for attempt in x.attempts),
-            cost_micros=x.cost,
-            ttft_ms=None if x.ttft is None else round(x.ttft * 1000, 1),
-            error=error.code if error is not None else "",
-            detail=error.detail if error is not None and error.fault is not Fault.CALLER else "",
-        )
-        self._append(self._encoder.encode(line))
+        if x.account is not None:
+            line = b'{"event":"request",' + self._encoder.encode(x.account)[1:]
+            if error is not None and error.detail and error.fault is not Fault.CALLER:
+                line = line[:-1] + b',"detail":' + self._encoder.encode(error.detail) + b"}"
+        else:
+            line = self._encoder.encode(_refused(x, now))
+        self._append(line)
 
     def attempt_failed(self, upstream: str, model: str, error: GatewayError) -> None:
         """Log why an attempt failed, whether or not another one answers."""
@@ -187,3 +162,19 @@ class RequestLog:
                 self._timer = asyncio.get_running_loop().call_later(self.FLUSH_SECONDS, self.flush)
             except RuntimeError:
                 self.flush()
+
+
+def _refused(x: Exchange, now: float) -> _Refused:
+    caller = x.caller
+    return _Refused(
+        event="request",
+        request_id=x.id,
+        operation=x.operation,
+        status=x.status,
+        error=x.error.code if x.error is not None else "",
+        started_at=x.started_at,
+        duration_ms=round((now - x.started) * 1000),
+        organisation=caller.organisation if caller is not None else "",
+        project=caller.project if caller is not None else "",
+        key_name=caller.key_name if caller is not None else "",
+    )

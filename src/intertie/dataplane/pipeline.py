@@ -76,9 +76,9 @@ async def _settle(x: Exchange, d: Dataplane) -> None:
     if x.settled:
         return
     x.settled = True
-    account = settlement(x, d.monotonic())
-    if account is not None:
-        d.ledger.settle(account)
+    x.account = settlement(x, d.monotonic())
+    if x.account is not None:
+        d.ledger.settle(x.account)
         await d.ledger.durable()
 
 

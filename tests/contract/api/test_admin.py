@@ -14,6 +14,7 @@ from intertie.core.errors import UpstreamDenied
 from intertie.core.keys import checksum_ok, hash_key
 from intertie.core.routing.credentials import CredentialBook
 from intertie.core.terms import Trust
+from intertie.dataplane.observe import Tally
 from tests.contract.api.conftest import NOW, Gateway, upstream
 
 
@@ -235,7 +236,8 @@ def test_readiness_says_why_not(gateway: Gateway) -> None:
 def test_metrics_are_bounded_families_with_help(gateway: Gateway) -> None:
     """Counters come from the data plane, each family once, histograms add up."""
     counters = gateway.state.counters
-    counters.requests['a"\n', "chat", "ok"] += 3
+    tally = counters.tallies['a"\n', "chat"] = Tally()
+    tally.ok = 3
     counters.attempts["acme", "upstream_busy"] += 1
     counters.shed = 2
 

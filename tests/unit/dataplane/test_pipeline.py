@@ -229,7 +229,8 @@ async def test_an_unknown_model_is_a_404_and_no_attempt() -> None:
     play = Playbook([whole()])
     reply = await play.run(model="nobody")
     assert (reply.status, reply.json["error"]["code"]) == (404, "model_not_found")
-    assert play.ledger.openings == play.ledger.settlements == []
+    assert not play.ledger.openings
+    assert not play.ledger.settlements
 
 
 async def test_a_missing_key_is_a_401_that_names_the_remedy() -> None:
