@@ -7,9 +7,17 @@ import socket
 import sqlite3
 import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def effort(record_testsuite_property: Callable[[str, object], None]) -> Iterator[None]:
+    """Notes the processor time of the whole folder, which has a budget (scripts/tally.py); a busy machine adds none."""
+    yield
+    record_testsuite_property("cpu_seconds", round(time.process_time(), 1))
 
 
 @pytest.fixture(autouse=True)
