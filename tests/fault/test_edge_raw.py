@@ -229,7 +229,7 @@ def test_T04_headers_of_a_proxy_that_is_not_there_are_dropped(bed: Bed) -> None:
         get(b"/v1/x", b"X-Forwarded-For: 1.2.3.4", b"Forwarded: for=1.2.3.4", b"X-Real_IP: 1.2.3.4", b"X-Kept: 1")
     )
 
-    assert set(bed.app.seen[-1].headers) == {b"host", b"x-kept", b"connection"}
+    assert set(bed.app.seen[-1].headers) == {b"host", b"x-kept", b"connection", b"x-intertie-forwarded"}
 
 
 def test_T02_host_outside_the_allow_list_is_misdirected() -> None:

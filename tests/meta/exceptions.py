@@ -23,6 +23,11 @@ EXCEPTIONS: Final[tuple[Allowed, ...]] = (
     ),
     Allowed(
         "broad except",
+        "dataplane.transport.http1:Connection._pour",
+        "a callback of the event loop: whatever the waiting task's own code raises is handed to that task, not swallowed",
+    ),
+    Allowed(
+        "broad except",
         "api.edge.cycle:Cycle.run",
         "the border of the server: an application that raises must not take the connection's task down with it",
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -87,6 +87,12 @@ class _ScriptedReply:
         assert isinstance(step, bytes)
         return step
 
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        while (piece := await self.chunk()) is not None:
+            if not take(piece):
+                return False
+        return True
+
     async def whole(self) -> bytes:
         pieces = []
         while (piece := await self.chunk()) is not None:
@@ -137,6 +143,14 @@ class RecordedReply:
     async def write(self, body: bytes) -> None:
         self.body += body
         self.heard.set()
+
+    def put(self, body: bytes) -> bool:
+        self.body += body
+        self.heard.set()
+        return True
+
+    async def drained(self) -> None:
+        """A list is always ready for more."""
 
     async def finish(self, body: bytes = b"") -> None:
         assert not self.finished

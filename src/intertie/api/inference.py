@@ -35,12 +35,13 @@ _MODELS: Final = "/v1/models"
 
 
 class AsgiReply:
-    """One HTTP answer over ASGI's `send`."""
+    """One HTTP answer over ASGI's `send`, and over the edge itself for the pieces of a stream."""
 
-    __slots__ = ("_send", "started")
+    __slots__ = ("_connection", "_send", "started")
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, connection: Any) -> None:
         self._send = send
+        self._connection = connection
         self.started = False
 
     async def start(self, status: int, headers: Headers) -> None:
@@ -51,6 +52,15 @@ class AsgiReply:
     async def write(self, body: bytes) -> None:
         """Send part of the body; waits while the client is slow."""
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    def put(self, body: bytes) -> bool:
+        """Send part of the body without waiting; false if the client is behind."""
+        writable: bool = self._connection.put(body)
+        return writable
+
+    async def drained(self) -> None:
+        """Return once the client has caught up (or left)."""
+        await self._connection.drained()
 
     async def finish(self, body: bytes = b"") -> None:
         """Send the last part of the body."""
@@ -106,7 +116,7 @@ class Inference:
         connection.on_disconnect(gone)
         self._live[x] = task
         try:
-            await serve(x, AsgiReply(send), self._d)
+            await serve(x, AsgiReply(send, connection), self._d)
         except BrokenReply:
             connection.abort()
         finally:
@@ -115,7 +125,7 @@ class Inference:
     async def _browse(self, scope: Scope, send: Send, request_id: str) -> None:
         """`GET /v1/models[/id]`, and errors for everything else."""
         x = Exchange(request_id, Operation.CHAT, *_headers(scope))
-        reply = AsgiReply(send)
+        reply = AsgiReply(send, None)
         try:
             body = self._models(scope, x)
             headers: Headers = [

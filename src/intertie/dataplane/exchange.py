@@ -25,9 +25,9 @@ class Exchange:
     """Each field has one writer, named behind it."""
 
     __slots__ = (
-        "account", "attempts", "body", "call", "caller", "committed", "cost", "deadline", "error", "gone", "headers",
-        "id", "operation", "route", "served", "settled", "snapshot", "started", "started_at", "state", "status", "stopped",
-        "tries", "ttft", "upstream_seconds",
+        "account", "attempts", "body", "call", "caller", "committed", "cost", "deadline", "error", "gone",
+        "headers", "id", "operation", "route", "served", "settled", "snapshot", "started", "started_at", "state",
+        "status", "stopped", "tries", "ttft", "upstream_seconds",
     )  # fmt: skip
 
     def __init__(self, request_id: str, operation: Operation, headers: Mapping[bytes, bytes], body: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, NamedTuple
 
 from intertie.core.errors import StreamBroken, UpstreamEmpty, UpstreamError, UpstreamInvalid
 from intertie.core.providers import Adapter, Reader
@@ -29,42 +29,80 @@ async def relay_stream(x: Exchange, attempt: Attempt, wire: WireReply, reply: Re
     """Relay events until the terminal marker. Raises an `UpstreamError`: `StreamBroken` after the commit point."""
     reader = attempt.reader
     assert reader is not None
-    time = asyncio.get_running_loop().time
     keep_alive = KeepAlive(reply, lambda: stream_headers(x))
-    held: list[bytes] = []
-    held_size = 0
     try:
-        while not (reader.finished or reader.error):
-            chunk = await _next_chunk(x, wire)
-            if chunk is None:
-                reader.end()
-                continue
-            relayed = reader.feed(chunk)
-            if not relayed:
-                continue
-            if not x.committed:
-                held.append(relayed)
-                held_size += len(relayed)
-                if not reader.output and held_size <= MAX_HELD:
-                    continue
-                relayed = b"".join(held)
-                await _commit(x, attempt, reply, time())
-                bounds.answering(attempt)
-            bounds.watch.pause()
-            await reply.write(relayed)
-            now = time()
-            keep_alive.heard(now)
-            bounds.progressed(x, attempt, now)
-        if reader.error is not None:
-            raise reader.error if not x.committed else _broken(reader.error)
-        if not x.committed:
-            if reader.usage is None:
-                raise UpstreamEmpty("The upstream gave an empty answer.")
-            await _commit(x, attempt, reply, time())
-            await reply.write(b"".join(held))
+        await _until_output(x, attempt, wire, reply, bounds)
+        await _pass_on(x, attempt, wire, reply, Following(keep_alive, bounds))
     finally:
         keep_alive.stop()
     attempt.usage = reader.delivered()
+
+
+async def _until_output(x: Exchange, attempt: Attempt, wire: WireReply, reply: Reply, bounds: StreamBounds) -> None:
+    """Hold events back until one has model output, so that another target can still answer; then commit."""
+    reader = attempt.reader
+    assert reader is not None
+    held: list[bytes] = []
+    size = 0
+    while not (reader.output or reader.finished or reader.error or size > MAX_HELD):
+        chunk = await wire.chunk()
+        if chunk is None:
+            reader.end()
+        elif relayed := reader.feed(chunk):
+            held.append(relayed)
+            size += len(relayed)
+    if reader.error is not None and not reader.output:
+        raise reader.error
+    if not reader.output and reader.finished and reader.usage is None:
+        raise UpstreamEmpty("The upstream gave an empty answer.")
+    now = asyncio.get_running_loop().time()
+    await _commit(x, attempt, reply, now)
+    bounds.answering(attempt)
+    bounds.watch.pause()
+    await reply.write(b"".join(held))
+    bounds.progressed(x, attempt, now)
+
+
+async def _pass_on(x: Exchange, attempt: Attempt, wire: WireReply, reply: Reply, following: Following) -> None:
+    """After the commit point: each piece goes from the upstream's packet to the client's socket in one callback."""
+    reader = attempt.reader
+    assert reader is not None
+    feed, put, bounds, time = reader.feed, reply.put, following.bounds, asyncio.get_running_loop().time
+
+    def take(chunk: bytes) -> bool:
+        relayed = feed(chunk)
+        writable = True
+        if relayed:
+            writable = put(relayed)
+            now = time()
+            following.keep_alive.heard(now)
+            bounds.progressed(x, attempt, now)
+        return writable and not reader.finished and reader.error is None
+
+    try:
+        while not _over(reader):
+            if await wire.pour(take):
+                reader.end()
+            elif not _over(reader):
+                # The client is behind: its own upstream waits for it, and is not blamed for the silence.
+                bounds.watch.pause()
+                await reply.drained()
+                bounds.progressed(x, attempt, time())
+    except UpstreamError as error:
+        raise _broken(error) from None
+    if reader.error is not None:
+        raise _broken(reader.error)
+
+
+def _over(reader: Reader) -> bool:
+    return reader.finished or reader.error is not None
+
+
+class Following(NamedTuple):
+    """What goes along with every piece of a stream."""
+
+    keep_alive: KeepAlive
+    bounds: StreamBounds
 
 
 class StreamBounds:
@@ -151,13 +189,6 @@ def _usage_at_end(tail: bytes) -> Usage | None:
         if depth == 0:
             return read_usage(tail[opening : position + 1])
     return None
-
-
-async def _next_chunk(x: Exchange, wire: WireReply) -> bytes | None:
-    try:
-        return await wire.chunk()
-    except UpstreamError as error:
-        raise error if not x.committed else _broken(error) from None
 
 
 async def _commit(x: Exchange, attempt: Attempt, reply: Reply, now: float) -> None:

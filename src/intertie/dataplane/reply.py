@@ -36,6 +36,14 @@ class Reply(Protocol):
         """Send part of the body."""
         ...
 
+    def put(self, body: bytes) -> bool:
+        """Send part of the body without waiting; false if the client is behind and `drained` should be awaited."""
+        ...
+
+    async def drained(self) -> None:
+        """Return once the client has caught up (or left)."""
+        ...
+
     async def finish(self, body: bytes = b"") -> None:
         """Send the last part of the body."""
         ...

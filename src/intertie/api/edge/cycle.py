@@ -119,6 +119,21 @@ class Cycle:
         self._listeners = None
         self._connection.close()
 
+    def put(self, body: bytes) -> bool:
+        """Send a part of a begun answer's body without waiting. False if more than 64 KiB are unread: see `drained`.
+
+        ASGI's `send` for each token of a stream is a message, a coroutine and a turn of the loop too many.
+        """
+        if self.disconnected or self.complete:
+            return True
+        self._write(body, more=True)
+        return not self._flow.write_paused
+
+    async def drained(self) -> None:
+        """Return once the client has read enough for more to be sent, or has left."""
+        if self._flow.write_paused and not self.disconnected:
+            await self._flow.drain()
+
     async def receive(self) -> Message:
         """The whole body at the first call; after that `http.disconnect`, once the client left or has its answer."""
         if not self._received:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -16,6 +17,14 @@ class WireReply(Protocol):
 
     async def chunk(self) -> bytes | None:
         """The next bytes as they come, `None` at the proper end. Raises `UpstreamReset` or `UpstreamInvalid`."""
+        ...
+
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        """Hand pieces to `take` as they come, without waking the caller for each. Raises as `chunk` does.
+
+        Returns true at the proper end of the body, false once `take` did; what was not taken yet is kept for later.
+        `take` runs inside the event loop and must not block.
+        """
         ...
 
     async def whole(self) -> bytes:

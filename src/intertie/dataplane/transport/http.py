@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections import deque
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
 from types import TracebackType
@@ -136,6 +137,9 @@ class _Reply:
 
     async def chunk(self) -> bytes | None:
         return await self._connection.chunk()
+
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        return await self._connection.pour(take)
 
     async def whole(self) -> bytes:
         return await self._connection.whole(MAX_WHOLE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 import httptools
@@ -34,6 +35,8 @@ class Connection(asyncio.Protocol):
         self._parser: Any = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._waiting_for_end = False
+        self._sink: Callable[[bytes], bool] | None = None
+        self._stopped = False
         self._chunks: deque[bytes] = deque()
         self._unread = 0
         self._water = HIGH_WATER
@@ -101,19 +104,33 @@ class Connection(asyncio.Protocol):
             if self._error is not None:
                 raise self._error
             await self._wait()
-        piece = self._chunks.popleft() if len(self._chunks) == 1 else self._all()
-        self._unread = 0
-        if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
+        piece = self._all()
+        self._resume()
         return piece
+
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        """Hand pieces to `take` in the callback that brought them; see `WireReply.pour`. Raises as `chunk` does."""
+        self._sink = take
+        try:
+            while True:
+                if self._chunks and not take(self._all()):
+                    return False
+                if self._stopped:
+                    self._stopped = False
+                    return False
+                if self._done:
+                    return True
+                if self._error is not None:
+                    raise self._error
+                self._resume()
+                await self._wait(until_done=True)
+        finally:
+            self._sink = None
 
     async def whole(self, limit: int) -> bytes:
         """The rest of the body, which the caller knows to be at most `limit` bytes. Raises as `chunk` does."""
         self._water = limit + HIGH_WATER
-        if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
+        self._resume()
         while not self._done:
             if self._error is not None:
                 raise self._error
@@ -151,6 +168,8 @@ class Connection(asyncio.Protocol):
             self._fail(UpstreamInvalid("The upstream's answer is not valid HTTP.", detail="the head is too large"))
         if self._failed():
             self.abort()
+        elif self._sink is not None and self._chunks:
+            self._pour()
         self._wake()
 
     def eof_received(self) -> bool:
@@ -235,9 +254,27 @@ class Connection(asyncio.Protocol):
         waiter = self._waiter
         if waiter is None or waiter.done():
             return
-        ended = self._done or self._error is not None
+        ended = self._done or self._error is not None or self._stopped
         if ended or (not self._waiting_for_end and self._head is not None):
             waiter.set_result(None)
+
+    def _pour(self) -> None:
+        """Give the sink what this packet brought, in one piece."""
+        assert self._sink is not None
+        try:
+            self._stopped = not self._sink(self._all())
+        except Exception as mistake:  # noqa: BLE001 (it belongs to the task that waits, not to the event loop)
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_exception(mistake)
+        if self._stopped:
+            self._sink = None
+        else:
+            self._resume()
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
 
     def _all(self) -> bytes:
         body = b"".join(self._chunks) if len(self._chunks) != 1 else self._chunks[0]
