@@ -158,7 +158,7 @@ class StreamClient(asyncio.Protocol):
         tally = self._tally
         found = data.count(MARK)
         if not found:
-            self._head += data[:300]
+            self._head += data[:1000]
             return
         tally.chunks += found
         if tally.measuring:
@@ -175,7 +175,7 @@ class StreamClient(asyncio.Protocol):
         if unstarted:
             self.started.set_result(None)
         if unstarted or self._tally.measuring:
-            self._tally.errors.append(f"{exc or 'closed'}: {self._head[:200].decode(errors='replace')}")
+            self._tally.errors.append(f"{exc or 'closed'}: {self._head[:900].decode(errors='replace')}")
 
 
 async def _hold(asked: StreamsAsked) -> Streams:

@@ -131,7 +131,7 @@ def tables(run: Run) -> str:
     legend += [f"- {name}: **not measured**, {why.missing}" for name, why in run.contenders.items() if why.missing]
     for name, figures in measured.items():
         errors = [error for streamed in figures.streams.values() for error in streamed.errors]
-        legend += [f"- {name}: streams ended with `{' '.join(errors[0].split())[:160]}`"] if errors else []
+        legend += [f"- {name}: streams ended with `{' '.join(errors[0].split())[:600]}`"] if errors else []
     parts.append("\n".join(legend))
     if run.verdicts:
         parts.append("\n".join(f"- {line}" for line in run.verdicts))
