@@ -37,12 +37,14 @@ _MODELS: Final = "/v1/models"
 class AsgiReply:
     """One HTTP answer over ASGI's `send`, and over the edge itself for the pieces of a stream."""
 
-    __slots__ = ("_connection", "_send", "started")
+    __slots__ = ("_connection", "_send", "put", "started")
 
     def __init__(self, send: Send, connection: Any) -> None:
         self._send = send
         self._connection = connection
         self.started = False
+        self.put: Callable[[bytes], bool] = connection.put
+        """Send part of the body without waiting; false if the client is behind."""
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send the head."""
@@ -52,11 +54,6 @@ class AsgiReply:
     async def write(self, body: bytes) -> None:
         """Send part of the body; waits while the client is slow."""
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
-
-    def put(self, body: bytes) -> bool:
-        """Send part of the body without waiting; false if the client is behind."""
-        writable: bool = self._connection.put(body)
-        return writable
 
     async def drained(self) -> None:
         """Return once the client has caught up (or left)."""
@@ -125,7 +122,7 @@ class Inference:
     async def _browse(self, scope: Scope, send: Send, request_id: str) -> None:
         """`GET /v1/models[/id]`, and errors for everything else."""
         x = Exchange(request_id, Operation.CHAT, *_headers(scope))
-        reply = AsgiReply(send, None)
+        reply = AsgiReply(send, scope["extensions"]["intertie"])
         try:
             body = self._models(scope, x)
             headers: Headers = [

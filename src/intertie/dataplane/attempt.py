@@ -18,12 +18,12 @@ from intertie.core.errors import (
 )
 from intertie.core.routing.plan import Candidate
 from intertie.core.routing.retry_budget import backoff
-from intertie.core.terms import Credential, Secret, State, Usage
+from intertie.core.terms import Credential, Progress, Secret, State, Usage
 from intertie.core.wire.openai_usage import estimate_input
 from intertie.dataplane.account import close_attempt, opening
 from intertie.dataplane.exchange import Attempt, Exchange
 from intertie.dataplane.parts import Dataplane
-from intertie.dataplane.relay import StreamBounds, delivered, read_whole, relay_stream
+from intertie.dataplane.relay import delivered, read_whole, relay_stream
 from intertie.dataplane.reply import Reply
 from intertie.dataplane.transport.contract import WireReply
 from intertie.dataplane.watchdog import Watchdog
@@ -205,14 +205,21 @@ async def _send(x: Exchange, attempt: Attempt, reply: Reply, d: Dataplane) -> by
                 if not x.call.stream:
                     return await read_whole(x, attempt, wire, adapter, reply)
                 attempt.reader = adapter.reader(x.call, wire.head)
-                bounds = StreamBounds(watch, upstream.timeouts.between_output, d)
-                await relay_stream(x, attempt, wire, reply, bounds)
+                attempt.checkpoint = lambda: _checkpoint(x, attempt, d)
+                await relay_stream(x, attempt, wire, reply, watch)
                 return b""
     except UpstreamTimeout as error:
         # The watchdog cannot know whether output had begun; a stall after it is a broken stream, not a timeout.
         if x.committed:
             raise StreamBroken("The answer broke off: the upstream stalled midway.", detail=str(error)) from None
         raise
+
+
+def _checkpoint(x: Exchange, attempt: Attempt, d: Dataplane) -> None:
+    """Every two seconds of a stream with output: what a crash may lose, and the end of a target's trial."""
+    if attempt.reader is not None and x.committed:
+        d.ledger.progress(Progress(x.id, attempt.n, attempt.reader.output_so_far))
+        d.health.answering(_key(attempt.candidate), d.monotonic())
 
 
 async def _error_body(wire: WireReply) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from intertie.core.errors import GatewayError
 from intertie.core.providers import Reader
@@ -77,7 +77,19 @@ class Exchange:
 class Attempt:
     """One send while it runs; becomes an `AttemptRecord`."""
 
-    __slots__ = ("candidate", "credential", "n", "reader", "sent", "started", "started_at", "status", "ttft", "usage")
+    __slots__ = (
+        "candidate",
+        "checkpoint",
+        "credential",
+        "n",
+        "reader",
+        "sent",
+        "started",
+        "started_at",
+        "status",
+        "ttft",
+        "usage",
+    )
 
     def __init__(self, n: int, candidate: Candidate, credential: Credential | None) -> None:
         self.n = n
@@ -92,3 +104,9 @@ class Attempt:
         self.ttft: float | None = None
         self.reader: Reader | None = None
         self.usage: Usage | None = None
+        self.checkpoint: Callable[[], None] = _nothing
+        """Told now and then while a stream has output."""
+
+
+def _nothing() -> None:
+    """No checkpoint is wanted."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, NamedTuple
+from typing import Final
 
 from intertie.core.errors import StreamBroken, UpstreamEmpty, UpstreamError, UpstreamInvalid
 from intertie.core.providers import Adapter, Reader
-from intertie.core.terms import Progress, Usage
+from intertie.core.terms import Usage
 from intertie.core.wire.openai_chat import output_bytes
 from intertie.core.wire.openai_usage import BYTES_PER_TOKEN, estimate_input, read_usage
+from intertie.core.wire.sse import KEEP_ALIVE
 from intertie.dataplane.exchange import Attempt, Exchange
-from intertie.dataplane.parts import Dataplane
-from intertie.dataplane.reply import KeepAlive, Reply, stream_headers, whole_headers
+from intertie.dataplane.heartbeat import Heartbeat, Pulse
+from intertie.dataplane.reply import Reply, stream_headers, whole_headers
 from intertie.dataplane.transport.contract import WireReply
 from intertie.dataplane.watchdog import Watchdog
 
@@ -22,29 +23,37 @@ MAX_BUFFERED: Final = 8 * 1024 * 1024
 MAX_HELD: Final = 64 * 1024
 """Bytes of events without output held back before a stream is committed anyway."""
 
-CHECKPOINT_SECONDS: Final = 2.0
 
-
-async def relay_stream(x: Exchange, attempt: Attempt, wire: WireReply, reply: Reply, bounds: StreamBounds) -> None:
+async def relay_stream(x: Exchange, attempt: Attempt, wire: WireReply, reply: Reply, watch: Watchdog) -> None:
     """Relay events until the terminal marker. Raises an `UpstreamError`: `StreamBroken` after the commit point."""
     reader = attempt.reader
     assert reader is not None
-    keep_alive = KeepAlive(reply, lambda: stream_headers(x))
+    pulse = Pulse(x.started)
+
+    async def comfort() -> None:
+        if not reply.started:
+            await reply.start(200, stream_headers(x))
+        await reply.write(KEEP_ALIVE)
+
+    heartbeat = Heartbeat(pulse, attempt.checkpoint, comfort)
     try:
-        await _until_output(x, attempt, wire, reply, bounds)
-        await _pass_on(x, attempt, wire, reply, Following(keep_alive, bounds))
+        held = await _until_output(wire, reader)
+        pulse.at = asyncio.get_running_loop().time()
+        pulse.blocked = True
+        watch.follow(pulse, attempt.candidate.upstream.timeouts.between_output)
+        await _commit(x, attempt, reply, pulse.at)
+        await reply.write(held)
+        await _pass_on(reader, wire, reply, pulse)
     finally:
-        keep_alive.stop()
+        heartbeat.stop()
     attempt.usage = reader.delivered()
 
 
-async def _until_output(x: Exchange, attempt: Attempt, wire: WireReply, reply: Reply, bounds: StreamBounds) -> None:
-    """Hold events back until one has model output, so that another target can still answer; then commit."""
-    reader = attempt.reader
-    assert reader is not None
+async def _until_output(wire: WireReply, reader: Reader) -> bytes:
+    """Hold events back until one has model output, so that another target can still answer until then."""
     held: list[bytes] = []
     size = 0
-    while not (reader.output or reader.finished or reader.error or size > MAX_HELD):
+    while not (reader.output or reader.over or size > MAX_HELD):
         chunk = await wire.chunk()
         if chunk is None:
             reader.end()
@@ -55,79 +64,34 @@ async def _until_output(x: Exchange, attempt: Attempt, wire: WireReply, reply: R
         raise reader.error
     if not reader.output and reader.finished and reader.usage is None:
         raise UpstreamEmpty("The upstream gave an empty answer.")
-    now = asyncio.get_running_loop().time()
-    await _commit(x, attempt, reply, now)
-    bounds.answering(attempt)
-    bounds.watch.pause()
-    await reply.write(b"".join(held))
-    bounds.progressed(x, attempt, now)
+    return b"".join(held)
 
 
-async def _pass_on(x: Exchange, attempt: Attempt, wire: WireReply, reply: Reply, following: Following) -> None:
+async def _pass_on(reader: Reader, wire: WireReply, reply: Reply, pulse: Pulse) -> None:
     """After the commit point: each piece goes from the upstream's packet to the client's socket in one callback."""
-    reader = attempt.reader
-    assert reader is not None
-    feed, put, bounds, time = reader.feed, reply.put, following.bounds, asyncio.get_running_loop().time
+    feed, put, time = reader.feed, reply.put, asyncio.get_running_loop().time
 
     def take(chunk: bytes) -> bool:
         relayed = feed(chunk)
-        writable = True
         if relayed:
-            writable = put(relayed)
-            now = time()
-            following.keep_alive.heard(now)
-            bounds.progressed(x, attempt, now)
-        return writable and not reader.finished and reader.error is None
+            pulse.at = time()
+            return put(relayed) and not reader.over
+        return not reader.over
 
     try:
-        while not _over(reader):
+        while not reader.over:
+            pulse.blocked = False
             if await wire.pour(take):
                 reader.end()
-            elif not _over(reader):
+            elif not reader.over:
                 # The client is behind: its own upstream waits for it, and is not blamed for the silence.
-                bounds.watch.pause()
+                pulse.blocked = True
                 await reply.drained()
-                bounds.progressed(x, attempt, time())
+                pulse.at = time()
     except UpstreamError as error:
         raise _broken(error) from None
     if reader.error is not None:
         raise _broken(reader.error)
-
-
-def _over(reader: Reader) -> bool:
-    return reader.finished or reader.error is not None
-
-
-class Following(NamedTuple):
-    """What goes along with every piece of a stream."""
-
-    keep_alive: KeepAlive
-    bounds: StreamBounds
-
-
-class StreamBounds:
-    """What limits a stream while it runs: silence between outputs, and how much of it a crash may lose."""
-
-    __slots__ = ("_between", "_checkpointed", "_d", "watch")
-
-    def __init__(self, watch: Watchdog, between: float, d: Dataplane) -> None:
-        self.watch = watch
-        self._between = between
-        self._d = d
-        self._checkpointed = 0.0
-
-    def answering(self, attempt: Attempt) -> None:
-        """The first output arrived: a target on trial need not wait for the end of its stream."""
-        candidate = attempt.candidate
-        self._d.health.answering((candidate.upstream.id, candidate.target.model), self._d.monotonic())
-
-    def progressed(self, x: Exchange, attempt: Attempt, now: float) -> None:
-        """Output was written to the client at `now`: silence counts from here; checkpoint every two seconds (S14.3)."""
-        self.watch.until(now + self._between)
-        if now - self._checkpointed >= CHECKPOINT_SECONDS:
-            if self._checkpointed and attempt.reader is not None:
-                self._d.ledger.progress(Progress(x.id, attempt.n, attempt.reader.output_so_far))
-            self._checkpointed = now
 
 
 async def read_whole(x: Exchange, attempt: Attempt, wire: WireReply, adapter: Adapter, reply: Reply) -> bytes:

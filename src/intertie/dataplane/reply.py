@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, Protocol
 
 from intertie.core.errors import GatewayError
-from intertie.core.wire.sse import KEEP_ALIVE
 from intertie.dataplane.exchange import Exchange
 
 Headers = list[tuple[bytes, bytes]]
-
-KEEP_ALIVE_SECONDS: Final = 10.0
-"""A client waits this long in silence before it gets a head and a comment (S1, soft commit)."""
 
 _JSON: Final = (b"content-type", b"application/json")
 _EVENTS: Final = (b"content-type", b"text/event-stream; charset=utf-8")
@@ -36,7 +31,8 @@ class Reply(Protocol):
         """Send part of the body."""
         ...
 
-    def put(self, body: bytes) -> bool:
+    @property
+    def put(self) -> Callable[[bytes], bool]:
         """Send part of the body without waiting; false if the client is behind and `drained` should be awaited."""
         ...
 
@@ -98,43 +94,3 @@ def _names(upstream: str, model: str) -> Headers:
 def _value(text: str) -> bytes:
     """A header value that cannot split the head, whatever the name of a model is (T09)."""
     return text.encode("ascii", "replace").translate(None, b"\r\n\0")
-
-
-class KeepAlive:
-    """Sends a comment whenever a streaming client has heard nothing for ten seconds.
-
-    The first one also sends the head (soft commit): later failures are then reported in-band, but another target may
-    still answer, since no model output has gone out.
-    """
-
-    def __init__(self, reply: Reply, headers: Callable[[], Headers]) -> None:
-        self._reply = reply
-        self._headers = headers
-        self._loop = asyncio.get_running_loop()
-        self._last = self._loop.time()
-        self._timer = self._loop.call_later(KEEP_ALIVE_SECONDS, self._fire)
-        self._task: asyncio.Task[None] | None = None
-
-    def heard(self, now: float) -> None:
-        """The client was just sent something."""
-        self._last = now
-
-    def stop(self) -> None:
-        """No more comments."""
-        self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-
-    def _fire(self) -> None:
-        due = self._last + KEEP_ALIVE_SECONDS
-        now = self._loop.time()
-        if now >= due:
-            if self._task is None or self._task.done():
-                self._task = self._loop.create_task(self._comment())
-            due = now + KEEP_ALIVE_SECONDS
-        self._timer = self._loop.call_at(due, self._fire)
-
-    async def _comment(self) -> None:
-        if not self._reply.started:
-            await self._reply.start(200, self._headers())
-        await self._reply.write(KEEP_ALIVE)

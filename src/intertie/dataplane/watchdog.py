@@ -7,16 +7,17 @@ from types import TracebackType
 from typing import Self
 
 from intertie.core.errors import DeadlineExceeded, UpstreamTimeout
+from intertie.dataplane.heartbeat import Pulse
 
 
 class Watchdog:
     """Cancels the current task when `limit` passes, and turns that cancellation into the error it means.
 
-    Moving the limit later is one assignment, because it happens for every chunk; the timer looks again when it fires.
+    Once output flows, progress is the `Pulse` that the relay stores for every piece; the timer reads it when it fires.
     Times are the loop's monotonic seconds.
     """
 
-    __slots__ = ("_armed", "_deadline", "_expired", "_limit", "_loop", "_task", "_timer")
+    __slots__ = ("_armed", "_between", "_deadline", "_expired", "_limit", "_loop", "_pulse", "_task", "_timer")
 
     def __init__(self, limit: float, deadline: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -24,18 +25,17 @@ class Watchdog:
         self._deadline = deadline
         self._limit = min(limit, deadline)
         self._armed = self._limit
+        self._between = 0.0
+        self._pulse: Pulse | None = None
         self._expired = False
         self._timer: asyncio.TimerHandle | None = None
 
-    def until(self, limit: float) -> None:
-        """The next sign of progress must come before `limit` (or the deadline, if that is earlier)."""
-        self._limit = limit
-        if limit < self._armed:
+    def follow(self, pulse: Pulse, between: float) -> None:
+        """From now on silence counts: `between` seconds after the pulse, unless that is blocked."""
+        self._pulse = pulse
+        self._between = between
+        if pulse.at + between < self._armed:
             self._arm()
-
-    def pause(self) -> None:
-        """Only the deadline counts until `until` is called again: the client, not the upstream, is being waited for."""
-        self._limit = self._deadline
 
     def __enter__(self) -> Self:
         self._arm()
@@ -57,11 +57,18 @@ class Watchdog:
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._armed = min(self._limit, self._deadline)
+        self._armed = self._due()
         self._timer = self._loop.call_at(self._armed, self._fire)
 
+    def _due(self) -> float:
+        limit = self._limit if self._pulse is None else self._pulse.at + self._between
+        return min(limit, self._deadline)
+
     def _fire(self) -> None:
-        if self._loop.time() < min(self._limit, self._deadline):
+        now = self._loop.time()
+        if self._pulse is not None and self._pulse.blocked and now < self._deadline:
+            self._pulse.at = now  # the client's time is not the upstream's
+        if now < self._due():
             self._arm()
         elif self._task is not None:
             self._expired = True

@@ -126,7 +126,10 @@ class Cycle:
         """
         if self.disconnected or self.complete:
             return True
-        self._write(body, more=True)
+        if self._chunked and not self._head:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        else:
+            self._write(body, more=True)
         return not self._flow.write_paused
 
     async def drained(self) -> None:

@@ -19,6 +19,11 @@ class Reader(Protocol):
     usage: Usage | None
     model: str
 
+    @property
+    def over(self) -> bool:
+        """The stream has ended, well or badly."""
+        ...
+
     def feed(self, chunk: bytes) -> bytes:
         """Bytes to relay to the client for this chunk: whole events, without the terminal marker."""
         ...

@@ -129,7 +129,14 @@ class ChatReader:
 
     def feed(self, chunk: bytes) -> bytes:
         """Bytes to relay for this chunk: whole events only, in canonical spelling."""
-        if self.finished or self.error is not None:
+        if self.output and self._splitter.idle and chunk.startswith(b"data: {") and chunk.endswith(b"}\n\n"):
+            # Nearly every read after the first: whole events that need no look go on as they came.
+            events = chunk.count(b"}\n\ndata: {") + 1
+            if chunk.count(b"\n") == 2 * events and not (_has_a_word(chunk) or self.over):
+                self._pieces += events
+                self._output_bytes += len(chunk) - 8 * events
+                return chunk
+        if self.over:
             return b""
         try:
             pieces = self._splitter.feed(chunk)
@@ -138,10 +145,6 @@ class ChatReader:
             return b""
         if not pieces:
             return b""
-        if self.output and len(pieces) == 1 and not _wants_a_look(piece := pieces[0]):
-            self._pieces += 1
-            self._output_bytes += len(piece)
-            return event(piece)
         relayed: list[bytes] = []
         for piece in pieces:
             if piece == DONE:
@@ -179,6 +182,11 @@ class ChatReader:
         """Estimated output tokens delivered so far."""
         return estimate_output(max(0, self._output_bytes - self._pieces * self._overhead), self._pieces)
 
+    @property
+    def over(self) -> bool:
+        """The stream has ended, well or badly."""
+        return self.finished or self.error is not None
+
     def _broken(self) -> bool:
         return self.error is not None
 
@@ -215,11 +223,18 @@ class ChatReader:
 
 
 def _wants_a_look(piece: bytes) -> bool:
-    if b'"usage"' in piece and b'"usage":null' not in piece:
+    """True if an event must be parsed: it is not an object, or holds a word that matters."""
+    return piece[:1] != b"{" or piece[-1:] != b"}" or _has_a_word(piece)
+
+
+def _has_a_word(text: bytes) -> bool:
+    """True for bytes with usage, an error or tool calls in them (or something that looks like it), or not UTF-8.
+
+    Inside JSON strings a quote is escaped, so none of these words can come from what a model says.
+    """
+    if b'"usage"' in text and text.count(b'"usage"') != text.count(b'"usage":null'):
         return True
-    if piece[:1] != b"{" or piece[-1:] != b"}":
-        return True
-    return b'"error"' in piece or b'"tool_calls"' in piece or piece == DONE or not _is_utf8(piece)
+    return b'"error"' in text or b'"tool_calls"' in text or not _is_utf8(text)
 
 
 def _is_utf8(piece: bytes) -> bool:

@@ -55,6 +55,11 @@ class EventSplitter:
         return self._feed_lines(chunk)
 
     @property
+    def idle(self) -> bool:
+        """True if nothing is held: the next byte begins a line that begins an event."""
+        return not (self._buffer or self._data or self._skip_lf)
+
+    @property
     def partial(self) -> bool:
         """True if bytes of an unfinished event are held: the stream ended inside an event."""
         return bool(self._buffer) or bool(self._data)

@@ -150,6 +150,20 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer; any that belong to none end the connection."""
+        sink = self._sink
+        if sink is not None and self._head is not None and not self._done:
+            # A stream that flows: parse, hand on, done.
+            try:
+                self._parser.feed_data(data)
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as mistake:
+                self._refuse(mistake)
+            else:
+                if self._chunks:
+                    self._pour(sink)
+                if not self._done:
+                    return
+            self._wake()
+            return
         if self._error is not None or (self._done and not self._waiter):
             self._fail(UpstreamInvalid("The upstream's answer is not valid.", detail="bytes after the answer"))
             self.abort()
@@ -159,17 +173,11 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as mistake:
-            cause = mistake.__context__
-            detail = str(cause if isinstance(cause, _Refused) else mistake)
-            if not self._done:
-                self._fail(UpstreamInvalid("The upstream's answer is not valid HTTP.", detail=detail))
-            self._reusable = False
+            self._refuse(mistake)
         if self._head is None and self._head_bytes > MAX_HEAD:
             self._fail(UpstreamInvalid("The upstream's answer is not valid HTTP.", detail="the head is too large"))
         if self._failed():
             self.abort()
-        elif self._sink is not None and self._chunks:
-            self._pour()
         self._wake()
 
     def eof_received(self) -> bool:
@@ -229,6 +237,8 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Part of the body."""
         self._chunks.append(body)
+        if self._sink is not None:
+            return  # handed on before the next packet is read, so nothing piles up
         self._unread += len(body)
         if self._unread > self._water and not self._paused:
             self._paused = True
@@ -258,17 +268,26 @@ class Connection(asyncio.Protocol):
         if ended or (not self._waiting_for_end and self._head is not None):
             waiter.set_result(None)
 
-    def _pour(self) -> None:
+    def _refuse(self, mistake: Exception) -> None:
+        """The parser gave up: an error while an answer is awaited, and the end of the connection in any case."""
+        cause = mistake.__context__
+        detail = str(cause if isinstance(cause, _Refused) else mistake)
+        if not self._done:
+            self._fail(UpstreamInvalid("The upstream's answer is not valid HTTP.", detail=detail))
+        self._reusable = False
+        self.abort()
+
+    def _pour(self, sink: Callable[[bytes], bool]) -> None:
         """Give the sink what this packet brought, in one piece."""
-        assert self._sink is not None
         try:
-            self._stopped = not self._sink(self._all())
+            self._stopped = not sink(self._all())
         except Exception as mistake:  # noqa: BLE001 (it belongs to the task that waits, not to the event loop)
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_exception(mistake)
         if self._stopped:
             self._sink = None
-        else:
+            self._wake()
+        elif self._paused:
             self._resume()
 
     def _resume(self) -> None:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from intertie.core.errors import Misconfigured
 from intertie.store.database import Database
+from intertie.store.schema import metadata, revision
 
 HEAD: Final = "0002"
 
@@ -24,10 +25,11 @@ def current(connection: sa.Connection) -> str | None:
     return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def upgrade(database: Database) -> str | None:
+def upgrade(database: Database, *, replay: bool = False) -> str | None:
     """Upgrades to `HEAD`, all or nothing, and returns the version found before.
 
-    Raises `Misconfigured` if the database comes from a newer program.
+    `replay` goes through every migration even for an empty database. Raises `Misconfigured` if the database comes from
+    a newer program.
     """
     with database.read() as connection:
         before = current(connection)
@@ -37,6 +39,9 @@ def upgrade(database: Database) -> str | None:
         raise Misconfigured(
             f"the database has schema {before}, newer than this program knows ({HEAD}): upgrade Intertie"
         )
+    if before is None and not replay:
+        _create(database)
+        return None
     from alembic import command
     from alembic.config import Config
 
@@ -47,3 +52,15 @@ def upgrade(database: Database) -> str | None:
         config.attributes["connection"] = connection
         command.upgrade(config, HEAD)
     return before
+
+
+def _create(database: Database) -> None:
+    """A new database gets the newest schema at once: importing Alembic costs 11 MB and a quarter second of start-up.
+
+    A contract test proves that all migrations in a row arrive at the same schema.
+    """
+    with database.write() as connection:
+        metadata.create_all(connection)
+        connection.execute(revision.insert().values(id=1, number=1))
+        connection.execute(sa.text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+        connection.execute(sa.text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})

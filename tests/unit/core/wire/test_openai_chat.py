@@ -57,6 +57,14 @@ def test_null_choices_and_null_usage_are_normal() -> None:
     assert r.usage == Usage(input=1, output=2)
 
 
+def test_real_usage_beside_a_null_one_in_the_same_read_is_seen() -> None:
+    r = reader()
+    r.feed(events(WORD))
+    null_usage = b'{"choices":[{"delta":{"content":"x"}}],"usage":null}'
+    assert r.feed(events(null_usage, USAGE)) == events(null_usage)
+    assert r.usage == Usage(input=7, output=3)
+
+
 def test_f25_an_error_event_is_an_error_and_what_came_before_it_is_good() -> None:
     r = reader()
     assert r.feed(events(WORD, b'{"error":{"message":"overloaded","code":"x"}}', WORD)) == events(WORD)
