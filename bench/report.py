@@ -128,7 +128,7 @@ def tables(run: Run) -> str:
         parts += ["**Streams**: every stream gets chunks at the same pace", _stream_table(measured)]
     parts += ["**Footprint**", _footprint_table(measured)]
     legend = [f"- {name} {figures.version}: {figures.note}".replace(" :", ":") for name, figures in measured.items()]
-    legend += [f"- {name}: **not measured**, {why.missing}" for name, why in run.contenders.items() if why.missing]
+    legend += [_absence(name, figures, run.repeats) for name, figures in run.contenders.items() if figures.missing]
     for name, figures in measured.items():
         errors = [error for streamed in figures.streams.values() for error in streamed.errors]
         legend += [f"- {name}: streams ended with `{' '.join(errors[0].split())[:600]}`"] if errors else []
@@ -136,6 +136,13 @@ def tables(run: Run) -> str:
     if run.verdicts:
         parts.append("\n".join(f"- {line}" for line in run.verdicts))
     return "\n\n".join(parts)
+
+
+def _absence(name: str, figures: Figures, repeats: int) -> str:
+    """Why a contender, or some of its repetitions, is not in the table: the last line of what it said."""
+    reason = figures.missing.strip().splitlines()[-1][-200:]
+    good = len(figures.cold_start_s)
+    return f"- {name}: {f'only {good} of {repeats} runs' if good else '**not measured**'}, {reason}"
 
 
 def verdicts(run: Run) -> list[str]:

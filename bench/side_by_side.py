@@ -29,6 +29,7 @@ from bench.upstreams import fast_upstream, paced_upstream
 
 _PAGE = Path(__file__).resolve().parent.parent / "docs" / "explain" / "performance.md"
 _WARM_UP = 1.0
+_SLOW_WINDOW = 12.0
 _START_LIMIT = 90.0
 _PACES = {256: (50.0, 2.0), 1000: (10.0, 0.5)}
 """Streams -> chunks a second of each, for fast and for slow contenders."""
@@ -152,7 +153,9 @@ def _measure(contender: Contender, running: Running, plan: Plan, figures: report
         load.whole_answers(running.fast, connections, _WARM_UP, place.folder)
         _rest(pid)
         before = processes.cpu_seconds(pid) if pid else 0.0
-        whole = load.whole_answers(running.fast, connections, plan.seconds, place.folder)
+        # A window must be long against an answer that waits behind all others.
+        seconds = max(_SLOW_WINDOW, plan.seconds) if contender.slow else plan.seconds
+        whole = load.whole_answers(running.fast, connections, seconds, place.folder)
         used = processes.cpu_seconds(pid) - before if pid else 0.0
         figures.add_whole(connections, whole, used)
         print(f"{contender.name:>11}  {connections:>4} connections  {figures.line_whole(connections)}", flush=True)
