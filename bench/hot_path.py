@@ -131,6 +131,11 @@ class _Streamed:
         self._left -= 1
         return _CHUNK if self._left >= 0 else b"data: [DONE]\n\n"
 
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        while take(_CHUNK if self._left > 0 else b"data: [DONE]\n\n"):
+            self._left -= 1
+        return False
+
 
 class _Reply:
     started = False
@@ -140,6 +145,13 @@ class _Reply:
 
     async def write(self, body: bytes) -> None:
         """To nobody."""
+
+    def put(self, _body: bytes) -> bool:
+        """To nobody, who is never behind."""
+        return True
+
+    async def drained(self) -> None:
+        """At once."""
 
     async def finish(self, body: bytes = b"") -> None:
         """To nobody."""

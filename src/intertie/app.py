@@ -181,7 +181,7 @@ class Gateway:
         async def doors(scope: Scope, receive: Receive, send: Send) -> None:
             path: str = scope["path"]
             if path.startswith("/v1/") or path == "/v1":
-                await inference(scope, receive, send)
+                await inference(scope, receive)
             else:
                 await admin(scope, receive, send)
 

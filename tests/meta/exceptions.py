@@ -24,7 +24,7 @@ EXCEPTIONS: Final[tuple[Allowed, ...]] = (
     Allowed(
         "broad except",
         "dataplane.transport.http1:Connection._pour",
-        "a callback of the event loop: whatever the waiting task's own code raises is handed to that task, not swallowed",
+        "a callback of the event loop: what the waiting task's own code raises is handed to that task, not swallowed",
     ),
     Allowed(
         "broad except",

@@ -30,7 +30,6 @@ from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.observe import RequestLog
 from intertie.dataplane.parts import Dataplane
 from intertie.dataplane.pipeline import serve
-from intertie.dataplane.reply import Headers
 from intertie.dataplane.shedding import Shedder
 
 KEY = "sk-it-test"
@@ -128,17 +127,20 @@ class RecordedReply:
         self._ledger = ledger
         self.started = False
         self.status = 0
+        self.length: int | None = None
         self.headers: dict[str, str] = {}
         self.body = b""
         self.finished = False
         self.settled_at_finish = 0
         self.heard = asyncio.Event()
 
-    async def start(self, status: int, headers: Headers) -> None:
+    async def start(self, status: int, head: bytes, length: int | None) -> None:
         assert not self.started
         self.started = True
         self.status = status
-        self.headers = {name.decode(): value.decode() for name, value in headers}
+        self.length = length
+        lines = [line.partition(b": ") for line in head.split(b"\r\n") if line]
+        self.headers = {name.decode(): value.decode() for name, _, value in lines}
 
     async def write(self, body: bytes) -> None:
         self.body += body

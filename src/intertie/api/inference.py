@@ -20,7 +20,7 @@ from intertie.dataplane.authenticate import authenticate
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.parts import Dataplane
 from intertie.dataplane.pipeline import BrokenReply, serve
-from intertie.dataplane.reply import Headers, error_headers
+from intertie.dataplane.reply import error_head, whole_head
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -34,26 +34,26 @@ OPERATIONS: Final = {
 _MODELS: Final = "/v1/models"
 
 
-class AsgiReply:
-    """One HTTP answer over ASGI's `send`, and over the edge itself for the pieces of a stream."""
+class EdgeReply:
+    """One HTTP answer, written to the edge itself: ASGI's messages would cost a coroutine each."""
 
-    __slots__ = ("_connection", "_send", "put", "started")
+    __slots__ = ("_connection", "put", "started")
 
-    def __init__(self, send: Send, connection: Any) -> None:
-        self._send = send
+    def __init__(self, connection: Any) -> None:
         self._connection = connection
         self.started = False
         self.put: Callable[[bytes], bool] = connection.put
         """Send part of the body without waiting; false if the client is behind."""
 
-    async def start(self, status: int, headers: Headers) -> None:
+    async def start(self, status: int, head: bytes, length: int | None) -> None:
         """Send the head."""
         self.started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        self._connection.begin(status, head, length)
 
     async def write(self, body: bytes) -> None:
         """Send part of the body; waits while the client is slow."""
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        if not self.put(body):
+            await self._connection.drained()
 
     async def drained(self) -> None:
         """Return once the client has caught up (or left)."""
@@ -61,7 +61,7 @@ class AsgiReply:
 
     async def finish(self, body: bytes = b"") -> None:
         """Send the last part of the body."""
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        self._connection.end(body)
 
 
 class Inference:
@@ -88,17 +88,17 @@ class Inference:
             x.stopped = reason
             task.cancel()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request under `/v1`."""
+    async def __call__(self, scope: Scope, receive: Receive) -> None:
+        """Answer one request under `/v1`. The answer goes to the edge, not through ASGI's `send`."""
         path: str = scope["path"]
         operation = OPERATIONS.get(path)
         request_id = f"req_{self._boot}{next(self._numbers):08x}"
         if operation is not None and scope["method"] == "POST":
-            await self._infer(scope, receive, send, Exchange(request_id, operation, *_headers(scope)))
+            await self._infer(scope, receive, Exchange(request_id, operation, *_headers(scope)))
         else:
-            await self._browse(scope, send, request_id)
+            await self._browse(scope, request_id)
 
-    async def _infer(self, scope: Scope, receive: Receive, send: Send, x: Exchange) -> None:
+    async def _infer(self, scope: Scope, receive: Receive, x: Exchange) -> None:
         x.started = self._d.monotonic()
         x.started_at = self._d.wall()
         x.body = await _body(receive)
@@ -113,29 +113,24 @@ class Inference:
         connection.on_disconnect(gone)
         self._live[x] = task
         try:
-            await serve(x, AsgiReply(send, connection), self._d)
+            await serve(x, EdgeReply(connection), self._d)
         except BrokenReply:
             connection.abort()
         finally:
             del self._live[x]
 
-    async def _browse(self, scope: Scope, send: Send, request_id: str) -> None:
+    async def _browse(self, scope: Scope, request_id: str) -> None:
         """`GET /v1/models[/id]`, and errors for everything else."""
         x = Exchange(request_id, Operation.CHAT, *_headers(scope))
-        reply = AsgiReply(send, scope["extensions"]["intertie"])
+        x.started = self._d.monotonic()
+        reply = EdgeReply(scope["extensions"]["intertie"])
         try:
             body = self._models(scope, x)
-            headers: Headers = [
-                (b"content-type", b"application/json"),
-                (b"cache-control", b"no-store"),
-                (b"x-request-id", request_id.encode()),
-                (b"content-length", b"%d" % len(body)),
-            ]
-            await reply.start(200, headers)
+            await reply.start(200, whole_head(x, self._d.monotonic(), priced=False), len(body))
         except GatewayError as error:
             body = error_object(error, request_id)
-            await reply.start(error.status, error_headers(x, error, len(body)))
-        await reply.finish(b"" if scope["method"] == "HEAD" else body)
+            await reply.start(error.status, error_head(x, error), len(body))
+        await reply.finish(body)
 
     def _models(self, scope: Scope, x: Exchange) -> bytes:
         path: str = scope["path"]

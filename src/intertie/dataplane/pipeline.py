@@ -16,7 +16,7 @@ from intertie.dataplane.attempt import answer
 from intertie.dataplane.authenticate import authenticate
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.parts import Dataplane
-from intertie.dataplane.reply import Reply, error_headers, whole_headers
+from intertie.dataplane.reply import Reply, error_head, whole_head
 from intertie.dataplane.shedding import unfinished
 
 
@@ -31,7 +31,7 @@ async def serve(x: Exchange, reply: Reply, d: Dataplane) -> None:
             await reply.finish(DONE_EVENT)
         else:
             if not reply.started:
-                await reply.start(200, whole_headers(x, len(last), d.monotonic()))
+                await reply.start(200, whole_head(x, d.monotonic(), priced=True), len(last))
             await reply.finish(last)
     except GatewayError as error:
         await _refuse(x, error, reply, d)
@@ -90,7 +90,7 @@ async def _refuse(x: Exchange, error: GatewayError, reply: Reply, d: Dataplane) 
     await _settle(x, d)
     if not reply.started:
         body = error_object(error, x.id, x.tries)
-        await reply.start(error.status, error_headers(x, error, len(body)))
+        await reply.start(error.status, error_head(x, error), len(body))
         await reply.finish(body)
     elif x.call is not None and x.call.stream:
         await reply.finish(error_event(error, x.id, x.tries))

@@ -13,7 +13,7 @@ from intertie.core.wire.openai_usage import BYTES_PER_TOKEN, estimate_input, rea
 from intertie.core.wire.sse import KEEP_ALIVE
 from intertie.dataplane.exchange import Attempt, Exchange
 from intertie.dataplane.heartbeat import Heartbeat, Pulse
-from intertie.dataplane.reply import Reply, stream_headers, whole_headers
+from intertie.dataplane.reply import Reply, stream_head, whole_head
 from intertie.dataplane.transport.contract import WireReply
 from intertie.dataplane.watchdog import Watchdog
 
@@ -32,7 +32,7 @@ async def relay_stream(x: Exchange, attempt: Attempt, wire: WireReply, reply: Re
 
     async def comfort() -> None:
         if not reply.started:
-            await reply.start(200, stream_headers(x))
+            await reply.start(200, stream_head(x), None)
         await reply.write(KEEP_ALIVE)
 
     heartbeat = Heartbeat(pulse, attempt.checkpoint, comfort)
@@ -124,7 +124,7 @@ async def _relay_large(x: Exchange, attempt: Attempt, wire: WireReply, reply: Re
     body = b"".join(pieces)
     if not body.lstrip().startswith(b"{"):
         raise UpstreamInvalid("The upstream's answer is not valid.", detail="large body is not a JSON object")
-    await reply.start(200, whole_headers(x, None, now))
+    await reply.start(200, whole_head(x, now, priced=False), None)
     x.committed = True
     x.ttft = attempt.ttft = now - x.started
     size = len(body)
@@ -160,7 +160,7 @@ async def _commit(x: Exchange, attempt: Attempt, reply: Reply, now: float) -> No
     x.ttft = now - x.started
     attempt.ttft = now - attempt.started
     if not reply.started:
-        await reply.start(200, stream_headers(x))
+        await reply.start(200, stream_head(x), None)
 
 
 def _broken(error: UpstreamError) -> StreamBroken:

@@ -10,12 +10,10 @@ from typing import Final, Protocol
 from intertie.core.errors import GatewayError
 from intertie.dataplane.exchange import Exchange
 
-Headers = list[tuple[bytes, bytes]]
-
-_JSON: Final = (b"content-type", b"application/json")
-_EVENTS: Final = (b"content-type", b"text/event-stream; charset=utf-8")
-_STREAMED: Final = (_EVENTS, (b"cache-control", b"no-cache, no-store"), (b"x-accel-buffering", b"no"))
-_WHOLE: Final = (_JSON, (b"cache-control", b"no-store"))
+_WHOLE: Final = b"content-type: application/json\r\ncache-control: no-store\r\n"
+_STREAMED: Final = (
+    b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache, no-store\r\nx-accel-buffering: no\r\n"
+)
 
 
 class Reply(Protocol):
@@ -23,8 +21,8 @@ class Reply(Protocol):
 
     started: bool
 
-    async def start(self, status: int, headers: Headers) -> None:
-        """Send the head."""
+    async def start(self, status: int, head: bytes, length: int | None) -> None:
+        """Send the head: header lines, each ending in CR LF, for a body of `length` bytes (`None`: not known yet)."""
         ...
 
     async def write(self, body: bytes) -> None:
@@ -45,52 +43,53 @@ class Reply(Protocol):
         ...
 
 
-def stream_headers(x: Exchange) -> Headers:
-    """Headers of a streamed answer, as far as they are known when it begins."""
-    return [*_STREAMED, *_about(x)]
+def stream_head(x: Exchange) -> bytes:
+    """Header lines of a streamed answer, as far as they are known when it begins."""
+    return _STREAMED + _about(x)
 
 
-def whole_headers(x: Exchange, length: int | None, now: float) -> Headers:
-    """Headers of a whole answer of `length` bytes (`None`: unknown, sent in chunks). `now` is monotonic."""
-    headers: Headers = [*_WHOLE, *_about(x)]
-    if length is not None:
-        headers.append((b"content-length", b"%d" % length))
-        if x.cost is not None and x.attempts:
-            headers.append((b"x-intertie-cost", b"%d.%06d" % divmod(x.cost, 1_000_000)))
+def whole_head(x: Exchange, now: float, *, priced: bool) -> bytes:
+    """Header lines of a whole answer; with its cost if that is known before the body. `now` is monotonic."""
     spent = now - x.started
-    headers.append((b"openai-processing-ms", b"%d" % (spent * 1000)))
-    headers.append((b"x-intertie-overhead-ms", b"%.2f" % (max(0.0, spent - x.upstream_seconds) * 1000)))
-    return headers
+    overhead = max(0.0, spent - x.upstream_seconds) * 1000
+    timing = b"openai-processing-ms: %d\r\nx-intertie-overhead-ms: %.2f\r\n" % (spent * 1000, overhead)
+    if priced and x.cost is not None and x.attempts:
+        timing += b"x-intertie-cost: %d.%06d\r\n" % divmod(x.cost, 1_000_000)
+    return _WHOLE + _about(x) + timing
 
 
-def error_headers(x: Exchange, error: GatewayError, length: int) -> Headers:
-    """Headers of an error answer; every 429 and 503 says when to come back."""
-    headers: Headers = [*_WHOLE, *_about(x), (b"content-length", b"%d" % length)]
+def error_head(x: Exchange, error: GatewayError) -> bytes:
+    """Header lines of an error answer; every 429 and 503 says when to come back."""
+    head = _WHOLE + _about(x)
     if error.client_may_retry is not None:
-        headers.append((b"x-should-retry", b"true" if error.client_may_retry else b"false"))
+        head += b"x-should-retry: true\r\n" if error.client_may_retry else b"x-should-retry: false\r\n"
     if error.status in (429, 503) or error.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after or 1.0))))
+        head += b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after or 1.0))
     if error.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    return headers
+        head += b"www-authenticate: Bearer\r\n"
+    return head
 
 
-def _about(x: Exchange) -> Headers:
-    headers: Headers = [(b"x-request-id", x.id.encode()), (b"x-intertie-attempts", b"%d" % x.tries)]
+def _about(x: Exchange) -> bytes:
+    about = b"x-request-id: %b\r\nx-intertie-attempts: %d\r\n" % (x.id.encode(), x.tries)
     if x.route is not None:
-        headers.append((b"x-intertie-route", _value(x.route.model)))
+        about += _route_line(x.route.model)
     if x.served is not None:
-        headers += _names(x.served.upstream.name, x.served.target.model)
-    return headers
+        about += _target_lines(x.served.upstream.name, x.served.target.model)
+    return about
 
 
 @lru_cache(maxsize=1024)
-def _names(upstream: str, model: str) -> Headers:
-    target = (b"x-intertie-target", _value(f"{upstream}/{model}"))
-    return [target, (b"x-intertie-model", _value(model)), (b"x-intertie-cache", b"bypass")]
+def _route_line(route: str) -> bytes:
+    return b"x-intertie-route: %b\r\n" % _value(route)
 
 
 @lru_cache(maxsize=1024)
+def _target_lines(upstream: str, model: str) -> bytes:
+    target = _value(f"{upstream}/{model}")
+    return b"x-intertie-target: %b\r\nx-intertie-model: %b\r\nx-intertie-cache: bypass\r\n" % (target, _value(model))
+
+
 def _value(text: str) -> bytes:
     """A header value that cannot split the head, whatever the name of a model is (T09)."""
     return text.encode("ascii", "replace").translate(None, b"\r\n\0")

@@ -119,6 +119,25 @@ class Cycle:
         self._listeners = None
         self._connection.close()
 
+    def begin(self, status: int, head: bytes, length: int | None) -> None:
+        """Begin the answer with header lines that cannot split it: `http.response.start` without the message.
+
+        `head` has no framing headers; `length` is of the body, None if it is not known yet.
+        """
+        if self.disconnected:
+            return
+        if self.started:
+            raise RuntimeError("the answer has begun already")
+        framing = b"".join(self._framing(status, length))
+        if length is not None:
+            framing += b"content-length: %d\r\n" % length
+        self._hold(status, head + framing, length)
+
+    def end(self, body: bytes) -> None:
+        """Send the last part of a begun answer's body."""
+        if not (self.disconnected or self.complete):
+            self._write(body, more=False)
+
     def put(self, body: bytes) -> bool:
         """Send a part of a begun answer's body without waiting. False if more than 64 KiB are unread: see `drained`.
 
@@ -204,6 +223,17 @@ class Cycle:
 
     # -- the answer --------------------------------------------------------------------------------------------------
 
+    def _framing(self, status: int, length: int | None) -> list[bytes]:
+        """Decide how the body is delimited; the header lines that say so beside Content-Length."""
+        lines = [] if self.keep_alive else [b"connection: close\r\n"]
+        self._remaining = length
+        self._head_only = self._head_only or status in (204, 304)
+        if length is None and not self._head_only and not self._old:
+            # HTTP/1.0 knows no chunks: there, a body without a length ends with the connection.
+            self._chunked = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+        return lines
+
     def _start(self, status: int, headers: Iterable[Header]) -> None:
         lines = []
         length: int | None = None
@@ -219,19 +249,15 @@ class Cycle:
                     closes = b"close" in value.lower()
                     continue
             lines.append(b"%b: %b\r\n" % (lowered, value))
-        if closes or not self.keep_alive:
-            self.keep_alive = False
-            lines.append(b"connection: close\r\n")
-        self._remaining = length
-        self._head_only = self._head_only or status in (204, 304)
-        if length is None and not self._head_only and not self._old:
-            # HTTP/1.0 knows no chunks: there, a body without a length ends with the connection.
-            self._chunked = True
-            lines.append(b"transfer-encoding: chunked\r\n")
+        self.keep_alive = self.keep_alive and not closes
+        lines += self._framing(status, length)
         head = b"".join(lines)
         if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
             # T09: one pass over the head instead of two regular expressions per header.
             raise RuntimeError("a header would split the answer")
+        self._hold(status, head, length)
+
+    def _hold(self, status: int, head: bytes, length: int | None) -> None:
         # Kept until the body begins, to leave in one packet with it; a stream may take its time, so it gets one turn.
         self._head = b"%b%b%b\r\n" % (STATUS_LINE[status], self._connection.answer_defaults(), head)
         self.started = True
