@@ -13,6 +13,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from intertie.core.providers import load
 from intertie.core.terms import Price
 
 if TYPE_CHECKING:
@@ -23,25 +24,14 @@ SOURCE: Final = "catalogue"
 DEAREST: Final = Decimal(10_000)
 """Dollars per million tokens above which an entry of the catalogue is taken for a mistake."""
 
-_NAMES: Final[Mapping[str, str]] = {
-    "deepseek": "deepseek",
-    "fireworks": "fireworks",
-    "groq": "groq",
-    "mistral": "mistral",
-    "openai": "openai",
-    "openrouter": "openrouter",
-    "together": "together",
-    "xai": "x-ai",
-}
-"""Our kinds with a price list -> the catalogue's name. Own machines have none: their operator says what they cost."""
-
 
 def price_for(provider: str, model: str) -> Price | None:
     """The list price today, or `None` if it is unknown. Quick for kinds without a price list.
 
     The first call for any other kind loads the catalogue, which takes some tenths of a second: see `preload`.
     """
-    name = _NAMES.get(provider)
+    adapter = load().get(provider)
+    name = adapter.catalogue if adapter is not None else None
     if name is None:
         return None
     listed = _catalogue()[name].find_model(model)
@@ -50,7 +40,7 @@ def price_for(provider: str, model: str) -> Price | None:
 
 def preload(providers: Iterable[str]) -> None:
     """Loads the catalogue if a provider of these kinds may ask for it, so that no request has to wait for that."""
-    if not _NAMES.keys().isdisjoint(providers):
+    if any(adapter.catalogue for kind, adapter in load().items() if kind in set(providers)):
         _catalogue()
 
 

@@ -23,7 +23,10 @@ LAG_WINDOW: Final = 50
 """Ticks remembered: five seconds."""
 
 LAG_LIMIT: Final = 0.2
-"""Seconds of lag (p99 of the window) at which ordinary requests are refused."""
+"""Seconds of lag at which ordinary requests are refused, if a tenth of the window has it: hiccups do not count."""
+
+_HICCUPS: Final = LAG_WINDOW // 10
+"""Late ticks in the window that are forgiven: a burst of new streams is late once or twice and shuts no door."""
 
 MEMORY_LIMIT: Final = 0.85
 """Share of the memory limit at which ordinary requests are refused."""
@@ -37,7 +40,7 @@ class Shedder:
         self._memory_limit = memory_limit
         self._lags: deque[float] = deque(maxlen=LAG_WINDOW)
         self.lag = 0.0
-        """Worst but one of the window, seconds: p99 of five seconds without letting a single hiccup decide."""
+        """Lag that a tenth of the last five seconds exceeds, seconds."""
         self.memory_share = 0.0
         self._reason: str | None = None
         self.draining = False
@@ -58,12 +61,16 @@ class Shedder:
         while True:
             before = time()
             await asyncio.sleep(TICK)
-            self._lags.append(max(0.0, time() - before - TICK))
-            self.lag = sorted(self._lags)[-2] if len(self._lags) > 1 else 0.0
             ticks += 1
             if ticks % 10 == 0:
                 self.memory_share = self._memory_used() / self._memory_limit if self._memory_limit else 0.0
-            self._reason = self._judge()
+            self.saw(max(0.0, time() - before - TICK))
+
+    def saw(self, lag: float) -> None:
+        """Judge anew after a tick that came `lag` seconds late."""
+        self._lags.append(lag)
+        self.lag = sorted(self._lags)[-_HICCUPS - 1] if len(self._lags) > _HICCUPS else 0.0
+        self._reason = self._judge()
 
     def _judge(self) -> str | None:
         if self.lag > LAG_LIMIT:

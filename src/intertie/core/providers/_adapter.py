@@ -51,6 +51,8 @@ class Adapter(Protocol):
     """Name for people."""
     base_url: str | None
     """Where the vendor answers, ending in its version path; `None` if the operator must say."""
+    catalogue: str | None
+    """The vendor's name in the price catalogue; `None` for own machines, whose operator says what they cost."""
     operations: frozenset[Operation]
     bills_cancelled: bool
     """The vendor bills input tokens of a request that was cancelled before any output (S10)."""

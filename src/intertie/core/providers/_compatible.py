@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
@@ -59,6 +60,7 @@ class Compatible:
     kind: str = ""
     title: str = ""
     base_url: str | None = None
+    catalogue: str | None = None
     operations: frozenset[Operation] = frozenset(Operation)
     bills_cancelled: bool = True
     quirks: Quirks = Quirks()
@@ -132,7 +134,7 @@ class Compatible:
                 sanitise(said.message) or "The upstream refused the request.",
                 detail=detail,
                 status=status,
-                code=said.code if said.code and not said.code.isdigit() else None,
+                code=_code_of(said),
                 param=said.param,
             )
         if status in (502, 503, 504, 529):
@@ -149,6 +151,10 @@ _HEADERS: Final = {
 
 _MAY_QUOTE: Final = frozenset((400, 413, 415, 422))
 """Statuses whose message may quote the prompt: it goes to the client, whose prompt it is, and never to a log."""
+
+_TOO_LONG: Final = re.compile(
+    r"(maximum|max\w*|exceeds?|longer than)[^.]{0,60}context (length|size|window)", re.IGNORECASE
+)
 
 _STATUS_BY_WORD: Final = MappingProxyType(
     {
@@ -169,6 +175,13 @@ _STATUS_BY_WORD: Final = MappingProxyType(
         "content_filter": 400,
     }
 )
+
+
+def _code_of(said: WireError) -> str | None:
+    """The upstream's code if it is one; OpenAI's own for a prompt that is too long, since agents match that."""
+    if said.type == "exceed_context_size_error" or _TOO_LONG.search(said.message):
+        return "context_length_exceeded"
+    return said.code if said.code and not said.code.isdigit() else None
 
 
 def _status_of(said: WireError) -> int:

@@ -15,6 +15,7 @@ class DeepSeek(Compatible):
     kind = "deepseek"
     title = "DeepSeek"
     base_url = "https://api.deepseek.com/v1"
+    catalogue = "deepseek"
     operations = frozenset({Operation.CHAT})
     quirks = Quirks(rename=MappingProxyType({"max_completion_tokens": "max_tokens"}))
 

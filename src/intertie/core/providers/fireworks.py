@@ -13,6 +13,7 @@ class Fireworks(Compatible):
     kind = "fireworks"
     title = "Fireworks AI"
     base_url = "https://api.fireworks.ai/inference/v1"
+    catalogue = "fireworks"
     quirks = Quirks(rename=MappingProxyType({"max_completion_tokens": "max_tokens"}))
 
     def _judge(self, status: int, said: WireError, wait: float | None) -> UpstreamError:

@@ -12,6 +12,7 @@ class Groq(Compatible):
     kind = "groq"
     title = "Groq"
     base_url = "https://api.groq.com/openai/v1"
+    catalogue = "groq"
     operations = frozenset({Operation.CHAT})
     quirks = Quirks(drop=frozenset({"metadata", "prompt_cache_key", "safety_identifier", "store"}))
 

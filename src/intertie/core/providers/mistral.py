@@ -15,6 +15,7 @@ class Mistral(Compatible):
     kind = "mistral"
     title = "Mistral AI"
     base_url = "https://api.mistral.ai/v1"
+    catalogue = "mistral"
     operations = frozenset({Operation.CHAT, Operation.EMBEDDING})
     quirks = Quirks(
         drop=frozenset({"metadata", "prompt_cache_key", "safety_identifier", "service_tier", "store", "user"}),

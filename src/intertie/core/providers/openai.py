@@ -11,6 +11,7 @@ class OpenAI(Compatible):
     kind = "openai"
     title = "OpenAI"
     base_url = "https://api.openai.com/v1"
+    catalogue = "openai"
     quirks = Quirks(rename=MappingProxyType({"max_tokens": "max_completion_tokens"}))
 
 

@@ -18,6 +18,7 @@ class OpenRouter(Compatible):
     kind = "openrouter"
     title = "OpenRouter"
     base_url = "https://openrouter.ai/api/v1"
+    catalogue = "openrouter"
     quirks = Quirks(rename=MappingProxyType({"max_completion_tokens": "max_tokens"}))
 
     def _judge(self, status: int, said: WireError, wait: float | None) -> UpstreamError:

@@ -13,6 +13,7 @@ class Together(Compatible):
     kind = "together"
     title = "Together AI"
     base_url = "https://api.together.xyz/v1"
+    catalogue = "together"
     quirks = Quirks(rename=MappingProxyType({"max_completion_tokens": "max_tokens"}))
 
     def _judge(self, status: int, said: WireError, wait: float | None) -> UpstreamError:

@@ -16,6 +16,7 @@ class XAI(Compatible):
     kind = "xai"
     title = "xAI"
     base_url = "https://api.x.ai/v1"
+    catalogue = "x-ai"
     operations = frozenset({Operation.CHAT, Operation.COMPLETION})
 
     def _judge(self, status: int, said: WireError, wait: float | None) -> UpstreamError:

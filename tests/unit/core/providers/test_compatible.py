@@ -160,3 +160,16 @@ def test_f16_an_answer_that_is_a_page_is_not_an_answer() -> None:
 def test_a_stream_needs_a_stream_of_events() -> None:
     with pytest.raises(errors.UpstreamInvalid):
         PLAIN.reader(call(stream=True), Head(200, {"content-type": "application/json"}))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error":{"message":"too long","type":"exceed_context_size_error","code":400}}',
+        b'{"error":{"message":"This model\'s maximum context length is 8192 tokens.","code":400}}',
+        b'{"detail":"the request exceeds the available context size, try increasing it"}',
+    ],
+)
+def test_a_prompt_that_is_too_long_has_one_code_whoever_says_it(body: bytes) -> None:
+    error = Compatible().classify(Head(400, {}), body, 0.0)
+    assert (error.status, error.code) == (400, "context_length_exceeded")
