@@ -43,7 +43,7 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._head: Head | None = None
         self._headers: dict[str, str] = {}
-        self._head_bytes = 0
+        self._bodiless = 0  # bytes since the last of a body
         self._header_count = 0
         self._interim = 0
         self._until_end = False
@@ -69,21 +69,24 @@ class Connection(asyncio.Protocol):
 
     @property
     def finished(self) -> bool:
-        """The answer came whole and the upstream will take another request."""
+        """The answer came whole, all of it was taken, and the upstream will take another request.
+
+        What was left untaken would be the beginning of somebody else's answer.
+        """
         sent = self._transport.get_write_buffer_size() == 0
-        return self._done and self._reusable and self.usable and sent
+        return self._done and self._reusable and self.usable and sent and not self._chunks
 
     @property
     def silent(self) -> bool:
         """Not one byte of the present answer has come."""
-        return self._head is None and self._head_bytes == 0
+        return self._head is None and self._bodiless == 0
 
     def send(self, *pieces: bytes) -> None:
         """Send one request, and expect its answer."""
         self._head = None
         self._headers = {}
-        self._head_bytes = self._header_count = self._interim = 0
-        self._until_end = self._done = self._reusable = False
+        self._bodiless = self._header_count = self._interim = 0
+        self._until_end = self._done = self._reusable = self._stopped = False
         self._water = HIGH_WATER
         for piece in pieces:
             self._transport.write(piece)
@@ -150,6 +153,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer; any that belong to none end the connection."""
+        self._bodiless += len(data)
         sink = self._sink
         if sink is not None and self._head is not None and not self._done:
             # A stream that flows: parse, hand on, done.
@@ -160,6 +164,8 @@ class Connection(asyncio.Protocol):
             else:
                 if self._chunks:
                     self._pour(sink)
+                elif self._bodiless > MAX_HEAD:
+                    self._overflow()
                 if not self._done:
                     return
             self._wake()
@@ -168,15 +174,13 @@ class Connection(asyncio.Protocol):
             self._fail(UpstreamInvalid("The upstream's answer is not valid.", detail="bytes after the answer"))
             self.abort()
             return
-        if self._head is None:
-            self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as mistake:
             self._refuse(mistake)
-        if self._head is None and self._head_bytes > MAX_HEAD:
-            self._fail(UpstreamInvalid("The upstream's answer is not valid HTTP.", detail="the head is too large"))
-        if self._failed():
+        if self._bodiless > MAX_HEAD and not self._done:
+            self._overflow()
+        elif self._failed():
             self.abort()
         self._wake()
 
@@ -236,6 +240,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Part of the body."""
+        self._bodiless = 0
         self._chunks.append(body)
         if self._sink is not None:
             return  # handed on before the next packet is read, so nothing piles up
@@ -249,6 +254,7 @@ class Connection(asyncio.Protocol):
         if self._head is not None:
             self._done = True
             self.answers += 1
+            self._resume()  # nothing more is to be held back, and an idle connection must notice its end
 
     # -- waiting -----------------------------------------------------------------------------------------------------
 
@@ -276,6 +282,12 @@ class Connection(asyncio.Protocol):
             self._fail(UpstreamInvalid("The upstream's answer is not valid HTTP.", detail=detail))
         self._reusable = False
         self.abort()
+
+    def _overflow(self) -> None:
+        """More head or trailers than any answer needs; the parser would hold an endless header in memory (F19)."""
+        self._fail(UpstreamInvalid("The upstream's answer is not valid HTTP.", detail="its headers are too large"))
+        self.abort()
+        self._wake()
 
     def _pour(self, sink: Callable[[bytes], bool]) -> None:
         """Give the sink what this packet brought, in one piece."""
