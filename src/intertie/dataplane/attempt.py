@@ -147,7 +147,11 @@ async def answer(x: Exchange, candidates: tuple[Candidate, ...], reply: Reply, d
                         retry_after=5,
                     ) from None
                 extra = True
-                await _rest(x, backoff(x.tries, d.rng, choice.same), d)
+                try:
+                    await _rest(x, backoff(x.tries, d.rng, choice.same), d)
+                except BaseException:  # the client left: what was claimed is not asked after all
+                    d.health.release(_key(who[0]), d.monotonic())
+                    raise
     finally:
         if extra:
             d.budgets.extra_done(group)
@@ -175,7 +179,7 @@ async def _attempt(x: Exchange, who: tuple[Candidate, Credential | None], reply:
     except UpstreamError as error:
         _redact(error, attempt)
         broken = isinstance(error, StreamBroken)
-        attempt.usage = delivered(attempt.reader) if x.committed else None
+        attempt.usage = (delivered(attempt.reader) or attempt.usage) if x.committed else None
         _close(x, attempt, State.INTERRUPTED if broken else State.FAILED, d, error)
         raise
     except BaseException:
@@ -203,7 +207,7 @@ async def _send(x: Exchange, attempt: Attempt, reply: Reply, d: Dataplane) -> by
                 if not 200 <= wire.head.status < 300:
                     raise adapter.classify(wire.head, await _error_body(wire), d.wall())
                 if not x.call.stream:
-                    return await read_whole(x, attempt, wire, adapter, reply)
+                    return await read_whole(x, attempt, wire, adapter, reply, watch)
                 attempt.reader = adapter.reader(x.call, wire.head)
                 attempt.checkpoint = lambda: _checkpoint(x, attempt, d)
                 await relay_stream(x, attempt, wire, reply, watch)
@@ -249,7 +253,7 @@ def _redact(error: UpstreamError, attempt: Attempt) -> None:
 def _after_cancel(x: Exchange, attempt: Attempt, d: Dataplane) -> Usage | None:
     """What a cancelled attempt is charged (S10): what was delivered, or the input if the vendor bills it."""
     assert x.call is not None
-    usage = delivered(attempt.reader)
+    usage = delivered(attempt.reader) or attempt.usage
     if usage is None and attempt.sent and d.adapters[attempt.candidate.upstream.provider].bills_cancelled:
         usage = Usage(input=estimate_input(x.call.fields), estimated=True)
     return usage

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from intertie.core.errors import Fault, GatewayError, Overloaded
+from intertie.core.errors import Fault, GatewayError, Overloaded, UpstreamRejected
 from intertie.core.terms import State
 from intertie.dataplane.exchange import Exchange
 
@@ -76,7 +76,7 @@ class Counters:
         if x.state is State.OK:
             tally.ok += 1
         else:
-            tally.failed[x.error.code if x.error is not None else str(x.state)] += 1
+            tally.failed[outcome(x.error) if x.error is not None else str(x.state)] += 1
             self.shed += isinstance(x.error, Overloaded) and not x.tries
         spent = now - x.started
         tally.duration.add(spent)
@@ -91,6 +91,11 @@ class Counters:
             tally.reasoning += usage.reasoning
         if x.cost:
             tally.cost += x.cost
+
+
+def outcome(error: GatewayError) -> str:
+    """An error's label. The code of a rejection is the upstream's own word, and there is no end to those."""
+    return type(error).code if isinstance(error, UpstreamRejected) else error.code
 
 
 class _Refused(msgspec.Struct, omit_defaults=True):

@@ -15,7 +15,7 @@ from intertie.core.routing.plan import Candidate
 from intertie.core.routing.retry_budget import RetryBudgets
 from intertie.core.terms import Credential, Operation
 from intertie.dataplane.authenticate import HashKey
-from intertie.dataplane.observe import Counters, RequestLog
+from intertie.dataplane.observe import Counters, RequestLog, outcome
 from intertie.dataplane.ports import Ledger, SnapshotSource
 from intertie.dataplane.shedding import Shedder
 from intertie.dataplane.transport.contract import Transports
@@ -74,5 +74,5 @@ class Dataplane:
         self.health.failure((candidate.upstream.id, candidate.target.model), error, now)
         if credential is not None and error.harm in _CREDENTIAL_HARM:
             self.credentials.failure(candidate.upstream, credential, error, now)
-        self.counters.attempt(candidate.upstream.name, error.code)
+        self.counters.attempt(candidate.upstream.name, outcome(error))
         self.log.attempt_failed(candidate.upstream.name, candidate.target.model, error)

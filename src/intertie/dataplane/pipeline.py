@@ -26,7 +26,8 @@ async def serve(x: Exchange, reply: Reply, d: Dataplane) -> None:
     try:
         last = await _answer(x, reply, d)
         x.state, x.status = State.OK, 200
-        await _settle(x, d)
+        _settle(x, d)
+        await d.ledger.durable()
         if x.call is not None and x.call.stream:
             await reply.finish(DONE_EVENT)
         else:
@@ -71,15 +72,14 @@ def _deadline(x: Exchange) -> float:
     return min(x.route.deadline, int(asked) / 1000)
 
 
-async def _settle(x: Exchange, d: Dataplane) -> None:
-    """Write the final account, once; returns when it is as durable as the operator asked for."""
+def _settle(x: Exchange, d: Dataplane) -> None:
+    """Write the final account, once. Only an answer waits for the disk: an error must not fail on its way out."""
     if x.settled:
         return
     x.settled = True
     x.account = settlement(x, d.monotonic())
     if x.account is not None:
         d.ledger.settle(x.account)
-        await d.ledger.durable()
 
 
 async def _refuse(x: Exchange, error: GatewayError, reply: Reply, d: Dataplane) -> None:
@@ -87,7 +87,7 @@ async def _refuse(x: Exchange, error: GatewayError, reply: Reply, d: Dataplane) 
     x.error = error
     x.state = State.INTERRUPTED if x.committed else State.FAILED
     x.status = error.status
-    await _settle(x, d)
+    _settle(x, d)
     if not reply.started:
         body = error_object(error, x.id, x.tries)
         await reply.start(error.status, error_head(x, error), len(body))
@@ -108,7 +108,7 @@ async def _cancelled(x: Exchange, reply: Reply, d: Dataplane) -> None:
         return
     x.error = ClientGone("The client closed the connection.")
     x.state, x.status = State.CANCELLED, 499
-    await _settle(x, d)
+    _settle(x, d)
 
 
 class BrokenReply(Exception):

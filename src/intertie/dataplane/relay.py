@@ -7,7 +7,7 @@ from typing import Final
 
 from intertie.core.errors import StreamBroken, UpstreamEmpty, UpstreamError, UpstreamInvalid
 from intertie.core.providers import Adapter, Reader
-from intertie.core.terms import Usage
+from intertie.core.terms import Operation, Usage
 from intertie.core.wire.openai_chat import output_bytes
 from intertie.core.wire.openai_usage import BYTES_PER_TOKEN, estimate_input, read_usage
 from intertie.core.wire.sse import KEEP_ALIVE
@@ -22,6 +22,9 @@ MAX_BUFFERED: Final = 8 * 1024 * 1024
 
 MAX_HELD: Final = 64 * 1024
 """Bytes of events without output held back before a stream is committed anyway."""
+
+_TAIL: Final = 8192
+"""Bytes at the end of a large answer in which its usage is looked for."""
 
 
 async def relay_stream(x: Exchange, attempt: Attempt, wire: WireReply, reply: Reply, watch: Watchdog) -> None:
@@ -43,6 +46,7 @@ async def relay_stream(x: Exchange, attempt: Attempt, wire: WireReply, reply: Re
         watch.follow(pulse, attempt.candidate.upstream.timeouts.between_output)
         await _commit(x, attempt, reply, pulse.at)
         await reply.write(held)
+        pulse.at = asyncio.get_running_loop().time()
         await _pass_on(reader, wire, reply, pulse)
     finally:
         heartbeat.stop()
@@ -94,7 +98,9 @@ async def _pass_on(reader: Reader, wire: WireReply, reply: Reply, pulse: Pulse) 
         raise _broken(reader.error)
 
 
-async def read_whole(x: Exchange, attempt: Attempt, wire: WireReply, adapter: Adapter, reply: Reply) -> bytes:
+async def read_whole(
+    x: Exchange, attempt: Attempt, wire: WireReply, adapter: Adapter, reply: Reply, watch: Watchdog
+) -> bytes:
     """The body to send as the whole answer, or what is left to send of one too large to hold back."""
     assert x.call is not None
     announced = wire.head.headers.get("content-length", "")
@@ -107,7 +113,7 @@ async def read_whole(x: Exchange, attempt: Attempt, wire: WireReply, adapter: Ad
             pieces.append(chunk)
             size += len(chunk)
             if size > MAX_BUFFERED:
-                return await _relay_large(x, attempt, wire, reply, pieces)
+                return await _relay_large(x, attempt, wire, reply, watch, b"".join(pieces))
         body = b"".join(pieces)
     answer = adapter.answer(x.call, wire.head, body)
     attempt.usage = answer.usage or Usage(
@@ -116,29 +122,39 @@ async def read_whole(x: Exchange, attempt: Attempt, wire: WireReply, adapter: Ad
     return answer.body
 
 
-async def _relay_large(x: Exchange, attempt: Attempt, wire: WireReply, reply: Reply, pieces: list[bytes]) -> bytes:
+async def _relay_large(
+    x: Exchange, attempt: Attempt, wire: WireReply, reply: Reply, watch: Watchdog, held: bytes
+) -> bytes:
     """Relay an answer past the buffer limit; it is committed from here. Its usage is looked for in its last bytes."""
     assert x.call is not None
     time = asyncio.get_running_loop().time
     now = time()
-    body = b"".join(pieces)
-    if not body.lstrip().startswith(b"{"):
+    if not held.lstrip().startswith(b"{"):
         raise UpstreamInvalid("The upstream's answer is not valid.", detail="large body is not a JSON object")
     await reply.start(200, whole_head(x, now, priced=False), None)
     x.committed = True
     x.ttft = attempt.ttft = now - x.started
-    size = len(body)
-    held = body
+    pulse = Pulse(now)
+    watch.follow(pulse, attempt.candidate.upstream.timeouts.between_output)
+    rate = 0 if x.operation is Operation.EMBEDDING else 1  # vectors are no output tokens
+    tokens = estimate_input(x.call.fields)
+    size = len(held)
+    tail = held[-_TAIL:]
     try:
-        while (chunk := await wire.chunk()) is not None:
+        while True:
+            attempt.usage = Usage(input=tokens, output=rate * size // BYTES_PER_TOKEN, estimated=True)
+            if (chunk := await wire.chunk()) is None:
+                break
+            pulse.blocked = True
             await reply.write(held)
+            pulse.blocked = False
+            pulse.at = time()
             held = chunk
             size += len(chunk)
+            tail = (tail + chunk)[-_TAIL:]
     except UpstreamError as error:
         raise _broken(error) from None
-    attempt.usage = _usage_at_end(held) or Usage(
-        input=estimate_input(x.call.fields), output=size // BYTES_PER_TOKEN, estimated=True
-    )
+    attempt.usage = _usage_at_end(tail) or attempt.usage
     return held
 
 

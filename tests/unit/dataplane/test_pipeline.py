@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from intertie.core.errors import UpstreamReset, UpstreamUnreachable
-from intertie.core.terms import State, Timeouts, Usage
+from intertie.core.errors import LedgerUnavailable, UpstreamReset, UpstreamUnreachable
+from intertie.core.terms import Operation, State, Timeouts, Usage
+from intertie.dataplane.pipeline import BrokenReply
 from tests.support.playbook import STALL, Playbook, Script
 
 JSON = {"content-type": "application/json"}
@@ -264,3 +265,70 @@ async def test_a_large_answer_is_relayed_without_being_held() -> None:
     reply = await play.run()
     assert reply.body == filler + tail
     assert play.settled.attempts[0].usage == Usage(input=4, output=9)
+
+
+async def test_s14_the_usage_of_a_large_answer_is_found_across_two_reads() -> None:
+    filler = b'{"data":"' + b"x" * (9 * 1024 * 1024) + b'","choices":[],"usage":{"prompt_to'
+    play = Playbook([Script(filler, b'kens":4,"completion_tokens":9}', b"}", headers=JSON)])
+    await play.run()
+    assert play.settled.attempts[0].usage == Usage(input=4, output=9)
+
+
+async def test_f11_a_large_answer_that_breaks_off_is_charged_for_what_came() -> None:
+    play = Playbook([Script(b'{"data":"' + b"x" * (9 * 1024 * 1024), UpstreamReset("reset"), headers=JSON)])
+    with pytest.raises(BrokenReply):
+        await play.run()
+    (attempt,) = play.settled.attempts
+    assert (attempt.state, attempt.usage.estimated) == (State.INTERRUPTED, True)
+    assert attempt.usage.output > 2_000_000
+
+
+async def test_s10_a_client_that_leaves_between_two_attempts_gives_the_next_target_back() -> None:
+    play = Playbook([failing(500)], [whole()])
+    released: list[tuple[str, str]] = []
+    release = play.dataplane.health.release
+
+    def noted(key: tuple[str, str], now: float) -> None:
+        released.append(key)
+        release(key, now)
+
+    async def leave(_seconds: float) -> None:
+        play.exchange.gone = True
+        raise asyncio.CancelledError
+
+    play.dataplane.health.release = noted  # type: ignore[method-assign]
+    play.dataplane.sleep = leave
+    await play.run()
+    assert released == [("up1", "inner")]
+    assert (play.settled.state, len(play.settled.attempts)) == (State.CANCELLED, 1)
+
+
+async def test_the_words_of_an_upstream_never_become_labels_of_metrics() -> None:
+    play = Playbook([failing(400, b'{"error":{"message":"no","code":"request_8f3a_is_wrong"}}')])
+    reply = await play.run()
+    assert reply.json["error"]["code"] == "request_8f3a_is_wrong"
+    assert set(play.dataplane.counters.attempts) == {("name-up0", "invalid_request")}
+    (tally,) = play.dataplane.counters.tallies.values()
+    assert set(tally.failed) == {"invalid_request"}
+
+
+async def test_s16_an_error_reaches_the_client_also_while_the_disk_fails() -> None:
+    play = Playbook([failing(500)])
+    durable = play.ledger.durable
+
+    async def failing_disk() -> None:
+        if play.ledger.settlements:
+            raise LedgerUnavailable("the books cannot be written", retry_after=1)
+        await durable()
+
+    play.ledger.durable = failing_disk  # type: ignore[method-assign]
+    reply = await play.run()
+    assert (reply.status, reply.json["error"]["code"]) == (502, "upstream_failed")
+
+
+async def test_a_caller_who_wants_embeddings_streamed_harms_no_target() -> None:
+    play = Playbook([whole()])
+    play.exchange.operation = Operation.EMBEDDING
+    reply = await play.run(stream=True, input="x")
+    assert (reply.status, reply.json["error"]["param"]) == (400, "stream")
+    assert not play.ledger.openings

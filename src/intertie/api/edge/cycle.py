@@ -146,6 +146,8 @@ class Cycle:
         if self.disconnected or self.complete:
             return True
         if self._chunked and not self._head:
+            if not body:
+                return not self._flow.write_paused  # as a chunk, nothing is the end of the answer
             self._transport.write(b"%x\r\n%b\r\n" % (len(body), body))
         else:
             self._write(body, more=True)

@@ -111,7 +111,7 @@ class Compatible:
 
     def classify_object(self, said: WireError) -> UpstreamError:
         """What an error object under status 200 means: as its own code or type says, else a server failure."""
-        status = int(said.code) if said.code.isdigit() and 400 <= int(said.code) < 600 else 0
+        status = int(said.code) if _STATUS.fullmatch(said.code) else 0
         return self._judge(status or _status_of(said), said, None)
 
     def _judge(self, status: int, said: WireError, wait: float | None) -> UpstreamError:
@@ -135,7 +135,7 @@ class Compatible:
                 detail=detail,
                 status=status,
                 code=_code_of(said),
-                param=said.param,
+                param=sanitise(said.param)[:_MAX_PARAM] if said.param else None,
             )
         if status in (502, 503, 504, 529):
             return errors.UpstreamUnavailable("The upstream is overloaded or down.", detail=detail, retry_after=wait)
@@ -152,6 +152,9 @@ _HEADERS: Final = {
 _MAY_QUOTE: Final = frozenset((400, 413, 415, 422))
 """Statuses whose message may quote the prompt: it goes to the client, whose prompt it is, and never to a log."""
 
+_STATUS: Final = re.compile(r"[45][0-9]{2}")
+_CODE: Final = re.compile(r"(?![0-9]+$)[A-Za-z0-9_.:-]{1,64}")
+_MAX_PARAM: Final = 100
 _TOO_LONG: Final = re.compile(
     r"(maximum|max\w*|exceeds?|longer than)[^.]{0,60}context (length|size|window)", re.IGNORECASE
 )
@@ -181,7 +184,7 @@ def _code_of(said: WireError) -> str | None:
     """The upstream's code if it is one; OpenAI's own for a prompt that is too long, since agents match that."""
     if said.type == "exceed_context_size_error" or _TOO_LONG.search(said.message):
         return "context_length_exceeded"
-    return said.code if said.code and not said.code.isdigit() else None
+    return said.code if _CODE.fullmatch(said.code) else None
 
 
 def _status_of(said: WireError) -> int:

@@ -47,6 +47,9 @@ def peek(body: bytes, operation: Operation, request_id: str) -> Call:
             code="missing_required_parameter",
         )
     stream = bool(_typed(fields, "stream", _BOOLEAN, "a boolean"))
+    if stream and operation is Operation.EMBEDDING:
+        # Refused here: an upstream that answers it whole would look broken, and rest for a caller's mistake.
+        raise BadCall("Embeddings are not streamed; leave 'stream' out.", param="stream", code="invalid_value")
     return Call(
         id=request_id,
         dialect=Dialect.OPENAI,

@@ -132,7 +132,7 @@ class ChatReader:
         if self.output and self._splitter.idle and chunk.startswith(b"data: {") and chunk.endswith(b"}\n\n"):
             # Nearly every read after the first: whole events that need no look go on as they came.
             events = chunk.count(b"}\n\ndata: {") + 1
-            if chunk.count(b"\n") == 2 * events and not (_has_a_word(chunk) or self.over):
+            if chunk.count(b"\n") == 2 * events and not (b"\r" in chunk or _has_a_word(chunk) or self.over):
                 self._pieces += events
                 self._output_bytes += len(chunk) - 8 * events
                 return chunk
@@ -253,7 +253,7 @@ def _with_tool_indices(piece: bytes) -> bytes:
     changed = False
     for choice in document.get("choices") or ():
         calls = (choice.get("delta") or {}).get("tool_calls") if isinstance(choice, dict) else None
-        for position, call in enumerate(calls or ()):
+        for position, call in enumerate(calls if isinstance(calls, list) else ()):
             if isinstance(call, dict) and not isinstance(call.get("index"), int):
                 call["index"] = position
                 changed = True

@@ -66,6 +66,16 @@ async def test_head_and_body_of_known_length_leave_together() -> None:
     assert line.events == ["answered"]
 
 
+async def test_nothing_put_into_a_stream_does_not_end_it() -> None:
+    one, line = cycle()
+    one.begin(200, b"", None)
+    assert one.put(b"a")
+    assert one.put(b"")
+    assert not any(written.startswith(b"0") for written in line.written)
+    one.end(b"b")
+    assert line.written[-1] == b"1\r\nb\r\n0\r\n\r\n"
+
+
 async def test_a_stream_leaves_in_chunks_and_its_head_at_the_next_turn_at_the_latest() -> None:
     one, line = cycle()
 

@@ -112,6 +112,8 @@ def test_s2_a_429_with_a_quota_code_is_not_worth_waiting_for(said: dict[str, str
         (WireError(type="insufficient_quota"), errors.UpstreamExhausted),
         (WireError(message="boom"), errors.UpstreamFailed),
         (WireError(code="200"), errors.UpstreamFailed),
+        (WireError(code="\u00b2"), errors.UpstreamFailed),
+        (WireError(code="4" * 5000), errors.UpstreamFailed),
     ],
 )
 def test_s2_an_error_under_status_200_counts_as_that_error(said: WireError, means: type[errors.UpstreamError]) -> None:
@@ -122,6 +124,14 @@ def test_s16_a_rejections_text_code_and_parameter_reach_the_caller() -> None:
     error = judged(400, {"error": {"message": "too long", "code": "context_length_exceeded", "param": "messages"}})
 
     assert (error.public, error.code, error.param) == ("too long", "context_length_exceeded", "messages")
+
+
+def test_s16_a_code_that_is_no_code_does_not_reach_the_caller() -> None:
+    said = {"message": "no", "code": "see http://inner/x", "param": "a\n" * 500}
+    error = judged(400, {"error": said})
+    assert error.code == "invalid_request"
+    assert error.param is not None
+    assert len(error.param) <= 100
 
 
 def test_s16_what_is_the_operators_business_never_reaches_the_caller() -> None:

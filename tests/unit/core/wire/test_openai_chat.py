@@ -118,6 +118,20 @@ def test_f35_tool_calls_count_as_output_and_get_their_missing_index() -> None:
     assert (got["index"], got["function"]["arguments"]) == (0, '{"a":1}')
 
 
+@pytest.mark.parametrize("calls", [1, True, "x", {"a": 1}])
+def test_f35_tool_calls_that_are_no_list_are_the_clients_to_refuse(calls: object) -> None:
+    piece = json.dumps({"choices": [{"delta": {"tool_calls": calls}}]}).encode()
+    assert reader().feed(events(piece)) == events(piece)
+
+
+def test_f12_a_marker_between_bare_carriage_returns_is_seen() -> None:
+    r = reader()
+    r.feed(events(WORD))
+    relayed = r.feed(b"data: " + WORD + b"\r\rdata: [DONE]\r\rdata: " + WORD + b"\n\n")
+    assert r.finished
+    assert relayed == events(WORD)
+
+
 def test_output_without_usage_is_estimated_from_what_was_delivered() -> None:
     r = reader()
     for _ in range(10):
