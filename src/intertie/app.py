@@ -129,6 +129,9 @@ class Gateway:
     async def run(self, listener: socket.socket, on_ready: Callable[[Ready], None]) -> None:
         """Serve on `listener` until told to stop, then drain and put everything away."""
         loop = asyncio.get_running_loop()
+        if sys.platform == "darwin":
+            # There the two clocks part while the machine sleeps; deadlines must be on the timers' clock.
+            self.dataplane.monotonic = loop.time
         inference = Inference(self.dataplane)
         settings = self._settings
         limits = EdgeLimits(body_limit=settings.body_limit, hosts=settings.hosts())
@@ -238,9 +241,9 @@ class Gateway:
             await asyncio.sleep(POLL_SECONDS)
             try:
                 await asyncio.to_thread(self.snapshots.refresh)
-            except GatewayError as error:
+            except Exception as error:  # noqa: BLE001 (whatever it is, look again in a second)
                 # The last good configuration stays in force (F81).
-                self._log.event("configuration_unreadable", error=str(error))
+                self._log.event("configuration_unreadable", error=f"{type(error).__name__}: {error}"[:300])
 
     def _alert(self, upstream: Upstream, credential: Credential, error: GatewayError) -> None:
         self._log.event(

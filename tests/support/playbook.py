@@ -55,11 +55,12 @@ class ScriptedTransport:
         self.open_now = 0
 
     @asynccontextmanager
-    async def open(self, request: WireRequest, secret: Secret | None) -> Any:
+    async def open(self, request: WireRequest, secret: Secret | None, sent: Callable[[], None]) -> Any:
         self.requests.append((request, secret.reveal() if secret else ""))
         script = self.scripts.pop(0)
         if isinstance(script, Exception):
             raise script
+        sent()
         self.open_now += 1
         try:
             yield _ScriptedReply(script)

@@ -85,8 +85,9 @@ class Inference:
     def stop(self, reason: GatewayError) -> None:
         """End every request under way, telling its client `reason`."""
         for x, task in self._live.items():
-            x.stopped = reason
-            task.cancel()
+            if not x.settled:  # else its answer is booked and on its way
+                x.stopped = reason
+                task.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive) -> None:
         """Answer one request under `/v1`. The answer goes to the edge, not through ASGI's `send`."""

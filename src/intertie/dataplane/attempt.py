@@ -23,12 +23,15 @@ from intertie.core.wire.openai_usage import estimate_input
 from intertie.dataplane.account import close_attempt, opening
 from intertie.dataplane.exchange import Attempt, Exchange
 from intertie.dataplane.parts import Dataplane
-from intertie.dataplane.relay import delivered, read_whole, relay_stream
+from intertie.dataplane.relay import delivered, follow, read_whole, relay_stream
 from intertie.dataplane.reply import Reply
 from intertie.dataplane.transport.contract import WireReply
 from intertie.dataplane.watchdog import Watchdog
 
 _OTHER_CREDENTIAL: Final = frozenset((Harm.PARK, Harm.EXHAUSTED, Harm.COOLDOWN))
+WHOLE_FACTOR: Final = 5
+"""A whole answer shows nothing until its last token, so it may take this many times `first_output`."""
+
 _SHORTEST_SECRET: Final = 6
 _MAX_ERROR_BODY: Final = 64 * 1024
 
@@ -122,6 +125,8 @@ async def answer(x: Exchange, candidates: tuple[Candidate, ...], reply: Reply, d
     group = (x.caller.organisation, x.route.model)
     chooser = Chooser(x, candidates, d)
     d.budgets.begin(group, d.monotonic())
+    # From before the first attempt, so that connecting, waiting for a head and going elsewhere are comforted, too (S1).
+    heartbeat = follow(x, reply, lambda: _checkpoint(x, d)) if x.call is not None and x.call.stream else None
     extra = False
     try:
         who = chooser.first(d.monotonic())
@@ -153,6 +158,8 @@ async def answer(x: Exchange, candidates: tuple[Candidate, ...], reply: Reply, d
                     d.health.release(_key(who[0]), d.monotonic())
                     raise
     finally:
+        if heartbeat is not None:
+            heartbeat.stop()
         if extra:
             d.budgets.extra_done(group)
         d.budgets.end(group)
@@ -170,6 +177,7 @@ async def _attempt(x: Exchange, who: tuple[Candidate, Credential | None], reply:
     x.tries += 1
     attempt = Attempt(x.tries, *who)
     x.served = attempt.candidate
+    x.running = attempt
     attempt.started = d.monotonic()
     attempt.started_at = d.wall()
     try:
@@ -200,16 +208,15 @@ async def _send(x: Exchange, attempt: Attempt, reply: Reply, d: Dataplane) -> by
     request = adapter.request(x.call, attempt.candidate.target, upstream)
     secret: Secret | None = attempt.credential.secret if attempt.credential else None
     try:
-        with Watchdog(attempt.started + upstream.timeouts.first_output, x.deadline) as watch:
-            attempt.sent = True
-            async with d.transports.of(upstream).open(request, secret) as wire:
+        patience = upstream.timeouts.first_output * (1 if x.call.stream else WHOLE_FACTOR)
+        with Watchdog(attempt.started + patience, x.deadline) as watch:
+            async with d.transports.of(upstream).open(request, secret, attempt.was_sent) as wire:
                 attempt.status = wire.head.status
                 if not 200 <= wire.head.status < 300:
                     raise adapter.classify(wire.head, await _error_body(wire), d.wall())
                 if not x.call.stream:
                     return await read_whole(x, attempt, wire, adapter, reply, watch)
                 attempt.reader = adapter.reader(x.call, wire.head)
-                attempt.checkpoint = lambda: _checkpoint(x, attempt, d)
                 await relay_stream(x, attempt, wire, reply, watch)
                 return b""
     except UpstreamTimeout as error:
@@ -219,9 +226,10 @@ async def _send(x: Exchange, attempt: Attempt, reply: Reply, d: Dataplane) -> by
         raise
 
 
-def _checkpoint(x: Exchange, attempt: Attempt, d: Dataplane) -> None:
+def _checkpoint(x: Exchange, d: Dataplane) -> None:
     """Every two seconds of a stream with output: what a crash may lose, and the end of a target's trial."""
-    if attempt.reader is not None and x.committed:
+    attempt = x.running
+    if attempt is not None and attempt.reader is not None and x.committed:
         d.ledger.progress(Progress(x.id, attempt.n, attempt.reader.output_so_far))
         d.health.answering(_key(attempt.candidate), d.monotonic())
 

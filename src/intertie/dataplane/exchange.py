@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from intertie.core.errors import GatewayError
 from intertie.core.providers import Reader
@@ -19,6 +19,7 @@ from intertie.core.terms import (
     State,
     Usage,
 )
+from intertie.dataplane.heartbeat import Pulse
 
 
 class Exchange:
@@ -26,8 +27,8 @@ class Exchange:
 
     __slots__ = (
         "account", "attempts", "body", "call", "caller", "committed", "cost", "deadline", "error", "gone",
-        "headers", "id", "operation", "route", "served", "settled", "snapshot", "started", "started_at", "state",
-        "status", "stopped", "tries", "ttft", "upstream_seconds",
+        "headers", "id", "operation", "pulse", "route", "running", "served", "settled", "snapshot", "started",
+        "started_at", "state", "status", "stopped", "tries", "ttft", "upstream_seconds",
     )  # fmt: skip
 
     def __init__(self, request_id: str, operation: Operation, headers: Mapping[bytes, bytes], body: bytes) -> None:
@@ -48,6 +49,10 @@ class Exchange:
         self.route: Route | None = None
         self.served: Candidate | None = None
         """The candidate of the latest attempt; written by `attempt`."""
+        self.running: Attempt | None = None
+        """The latest attempt; written by `attempt`."""
+        self.pulse = Pulse(0.0)
+        """When output was last written; written by `relay`."""
         self.tries = 0
         """Attempts begun; written by `attempt`."""
         self.attempts: list[AttemptRecord] = []
@@ -79,7 +84,6 @@ class Attempt:
 
     __slots__ = (
         "candidate",
-        "checkpoint",
         "credential",
         "n",
         "reader",
@@ -100,13 +104,11 @@ class Attempt:
         self.status = 0
         """Status of the upstream's answer; 0 if there was none."""
         self.sent = False
-        """The transport was asked to send: the upstream may have executed it."""
+        """The request went out: the upstream may have executed it."""
         self.ttft: float | None = None
         self.reader: Reader | None = None
         self.usage: Usage | None = None
-        self.checkpoint: Callable[[], None] = _nothing
-        """Told now and then while a stream has output."""
 
-
-def _nothing() -> None:
-    """No checkpoint is wanted."""
+    def was_sent(self) -> None:
+        """The transport has sent the request: from here on the upstream may have executed it."""
+        self.sent = True

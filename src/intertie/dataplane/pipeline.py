@@ -76,10 +76,10 @@ def _settle(x: Exchange, d: Dataplane) -> None:
     """Write the final account, once. Only an answer waits for the disk: an error must not fail on its way out."""
     if x.settled:
         return
-    x.settled = True
     x.account = settlement(x, d.monotonic())
     if x.account is not None:
         d.ledger.settle(x.account)
+    x.settled = True
 
 
 async def _refuse(x: Exchange, error: GatewayError, reply: Reply, d: Dataplane) -> None:

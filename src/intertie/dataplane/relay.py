@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from intertie.core.errors import StreamBroken, UpstreamEmpty, UpstreamError, UpstreamInvalid
@@ -31,26 +32,28 @@ async def relay_stream(x: Exchange, attempt: Attempt, wire: WireReply, reply: Re
     """Relay events until the terminal marker. Raises an `UpstreamError`: `StreamBroken` after the commit point."""
     reader = attempt.reader
     assert reader is not None
-    pulse = Pulse(x.started)
+    pulse = x.pulse
+    held = await _until_output(wire, reader)
+    pulse.at = asyncio.get_running_loop().time()
+    pulse.blocked = True
+    watch.follow(pulse, attempt.candidate.upstream.timeouts.between_output)
+    await _commit(x, attempt, reply, pulse.at)
+    await reply.write(held)
+    pulse.at = asyncio.get_running_loop().time()
+    await _pass_on(reader, wire, reply, pulse)
+    attempt.usage = reader.delivered()
+
+
+def follow(x: Exchange, reply: Reply, checkpoint: Callable[[], None]) -> Heartbeat:
+    """Go along with a streamed request until it ends: checkpoints, and comments for a client that waits in silence."""
 
     async def comfort() -> None:
         if not reply.started:
             await reply.start(200, stream_head(x), None)
         await reply.write(KEEP_ALIVE)
 
-    heartbeat = Heartbeat(pulse, attempt.checkpoint, comfort)
-    try:
-        held = await _until_output(wire, reader)
-        pulse.at = asyncio.get_running_loop().time()
-        pulse.blocked = True
-        watch.follow(pulse, attempt.candidate.upstream.timeouts.between_output)
-        await _commit(x, attempt, reply, pulse.at)
-        await reply.write(held)
-        pulse.at = asyncio.get_running_loop().time()
-        await _pass_on(reader, wire, reply, pulse)
-    finally:
-        heartbeat.stop()
-    attempt.usage = reader.delivered()
+    x.pulse = Pulse(x.started)
+    return Heartbeat(x.pulse, checkpoint, comfort)
 
 
 async def _until_output(wire: WireReply, reader: Reader) -> bytes:

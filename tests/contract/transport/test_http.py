@@ -42,6 +42,10 @@ def server() -> Iterator[ScriptedUpstream]:
         yield server
 
 
+def _nothing() -> None:
+    """Nobody asks whether it was sent."""
+
+
 def request(server: ScriptedUpstream, name: str) -> WireRequest:
     return WireRequest(server.base_url(name) + "/chat/completions", {"content-type": "application/json"}, BODY)
 
@@ -49,7 +53,7 @@ def request(server: ScriptedUpstream, name: str) -> WireRequest:
 async def whole(server: ScriptedUpstream, name: str) -> tuple[int, bytes]:
     transport = HttpTransport(1.0)
     try:
-        async with transport.open(request(server, name), Secret("k")) as wire:
+        async with transport.open(request(server, name), Secret("k"), _nothing) as wire:
             return wire.head.status, await wire.whole()
     finally:
         await transport.close()
@@ -84,7 +88,7 @@ async def test_f09_f13_f16_every_failure_is_renamed(
 async def test_f02_f04_what_cannot_be_reached_is_called_so(url: str) -> None:
     transport = HttpTransport(1.0)
     with pytest.raises(UpstreamUnreachable):
-        async with transport.open(WireRequest(url, {}, BODY), None):
+        async with transport.open(WireRequest(url, {}, BODY), None, _nothing):
             pass
     await transport.close()
 
@@ -99,7 +103,7 @@ async def test_s10_leaving_early_closes_the_upstream_connection(server: Scripted
     transport = HttpTransport(1.0)
 
     async def ask() -> None:
-        async with transport.open(request(server, "stall"), None):
+        async with transport.open(request(server, "stall"), None, _nothing):
             pass
 
     task = asyncio.create_task(ask())

@@ -8,6 +8,7 @@ import pytest
 
 from intertie.core.errors import LedgerUnavailable, UpstreamReset, UpstreamUnreachable
 from intertie.core.terms import Operation, State, Timeouts, Usage
+from intertie.dataplane import heartbeat
 from intertie.dataplane.pipeline import BrokenReply
 from tests.support.playbook import STALL, Playbook, Script
 
@@ -332,3 +333,29 @@ async def test_a_caller_who_wants_embeddings_streamed_harms_no_target() -> None:
     reply = await play.run(stream=True, input="x")
     assert (reply.status, reply.json["error"]["param"]) == (400, "stream")
     assert not play.ledger.openings
+
+
+async def test_s1_a_client_that_waits_for_the_head_gets_a_comment_and_then_another_targets_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Soft commit: the head and a comment go out in the silence, and the failover is still free."""
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.005)
+    monkeypatch.setattr(heartbeat, "KEEP_ALIVE_SECONDS", 0.01)
+    play = Playbook([streamed(STALL)], [streamed()], timeouts=Timeouts(first_output=0.1))
+    reply = await play.run(stream=True)
+
+    assert reply.status == 200
+    assert reply.body.startswith(b": keep-alive\n\n")
+    assert reply.body.endswith(WORD + DONE)
+
+
+async def test_s1_after_a_soft_commit_the_error_is_told_in_band(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.005)
+    monkeypatch.setattr(heartbeat, "KEEP_ALIVE_SECONDS", 0.01)
+    play = Playbook([streamed(STALL)], timeouts=Timeouts(first_output=0.1))
+    reply = await play.run(stream=True)
+
+    assert reply.status == 200
+    assert b'"code":"upstream_timeout"' in reply.body
+    assert b"[DONE]" not in reply.body
+    assert play.settled.state is State.FAILED

@@ -35,8 +35,10 @@ class WireReply(Protocol):
 class Transport(Protocol):
     """Sends requests to one upstream."""
 
-    def open(self, request: WireRequest, secret: Secret | None) -> AbstractAsyncContextManager[WireReply]:
-        """Send and wait for the head. Leaving the context early closes the connection, which cancels the work.
+    def open(
+        self, request: WireRequest, secret: Secret | None, sent: Callable[[], None]
+    ) -> AbstractAsyncContextManager[WireReply]:
+        """Send, call `sent`, and wait for the head. Leaving early closes the connection, which cancels the work.
 
         Raises `UpstreamUnreachable` (nothing was executed), `UpstreamReset` or `UpstreamInvalid`.
         """

@@ -51,9 +51,11 @@ class HttpTransport:
     def __repr__(self) -> str:
         return f"<HttpTransport {sum(map(len, self._idle.values()))} idle connections>"
 
-    def open(self, request: WireRequest, secret: Secret | None) -> AbstractAsyncContextManager[WireReply]:
+    def open(
+        self, request: WireRequest, secret: Secret | None, sent: Callable[[], None]
+    ) -> AbstractAsyncContextManager[WireReply]:
         """Send and wait for the head; see `Transport.open`."""
-        return _Exchange(self, request, secret)
+        return _Exchange(self, request, secret, sent)
 
     async def close(self) -> None:
         """Close pooled connections."""
@@ -148,9 +150,12 @@ class _Reply:
 class _Exchange(AbstractAsyncContextManager[WireReply]):
     """One request and its answer; leaving before the answer is whole closes the connection."""
 
-    __slots__ = ("_address", "_connection", "_request", "_secret", "_transport")
+    __slots__ = ("_address", "_connection", "_request", "_secret", "_sent", "_transport")
 
-    def __init__(self, transport: HttpTransport, request: WireRequest, secret: Secret | None) -> None:
+    def __init__(
+        self, transport: HttpTransport, request: WireRequest, secret: Secret | None, sent: Callable[[], None]
+    ) -> None:
+        self._sent = sent
         self._transport = transport
         self._request = request
         self._secret = secret
@@ -178,6 +183,7 @@ class _Exchange(AbstractAsyncContextManager[WireReply]):
         self._connection = connection
         try:
             connection.send(*self._packed())
+            self._sent()
             return _Reply(await connection.head(), connection)
         except BaseException:
             connection.abort()
@@ -191,7 +197,9 @@ class _Exchange(AbstractAsyncContextManager[WireReply]):
             lines.append(f"authorization: Bearer {self._secret.reveal()}\r\n")
         lines.append(f"content-length: {len(request.body)}\r\n\r\n")
         head = f"{request.method} {''.join(lines)}"
-        if head.count("\n") != len(request.headers) + 6 - (self._secret is None):
+        if head.count("\r") != head.count("\n") or head.count("\n") != len(request.headers) + 6 - (
+            self._secret is None
+        ):
             raise UpstreamUnreachable("The upstream is misconfigured.", detail="a header holds a line end")
         if len(request.body) > _JOINED:
             return head.encode("latin-1"), request.body
