@@ -197,9 +197,8 @@ class _Exchange(AbstractAsyncContextManager[WireReply]):
             lines.append(f"authorization: Bearer {self._secret.reveal()}\r\n")
         lines.append(f"content-length: {len(request.body)}\r\n\r\n")
         head = f"{request.method} {''.join(lines)}"
-        if head.count("\r") != head.count("\n") or head.count("\n") != len(request.headers) + 6 - (
-            self._secret is None
-        ):
+        lines_wanted = len(request.headers) + 5 + (self._secret is not None)
+        if not head.count("\r") == head.count("\n") == lines_wanted:
             raise UpstreamUnreachable("The upstream is misconfigured.", detail="a header holds a line end")
         if len(request.body) > _JOINED:
             return head.encode("latin-1"), request.body
