@@ -77,11 +77,6 @@ class Inference:
     def __repr__(self) -> str:
         return f"<Inference {len(self._live)} requests under way>"
 
-    @property
-    def under_way(self) -> int:
-        """Requests being answered now."""
-        return len(self._live)
-
     def stop(self, reason: GatewayError) -> None:
         """End every request under way, telling its client `reason`."""
         for x, task in self._live.items():

@@ -109,14 +109,6 @@ class Unauthenticated(BadCall):
     code = "invalid_api_key"
 
 
-class NotAllowed(BadCall):
-    """The key exists but may not do this."""
-
-    status = 403
-    type = "permission_error"
-    code = "not_allowed"
-
-
 class UnknownModel(BadCall):
     """No route of the caller's organisation has this name (or the key may not see it)."""
 
@@ -151,25 +143,6 @@ class ClientGone(GatewayError):
     fault = Fault.CALLER
     status = 499
     code = "client_closed_request"
-
-
-class RateLimited(GatewayError):
-    """The caller's own limit is reached."""
-
-    fault = Fault.CALLER
-    status = 429
-    type = "rate_limit_error"
-    code = "rate_limit_exceeded"
-
-
-class BudgetSpent(GatewayError):
-    """The caller's budget or quota is used up; waiting a moment does not help."""
-
-    fault = Fault.CALLER
-    status = 429
-    type = "insufficient_quota"
-    code = "insufficient_quota"
-    client_may_retry = False
 
 
 # -- the gateway's own state -----------------------------------------------------------------------------------------

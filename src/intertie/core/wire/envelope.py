@@ -90,18 +90,6 @@ def text(value: str) -> msgspec.Raw:
     return msgspec.Raw(_ENCODER.encode(value))
 
 
-def integer(fields: Mapping[str, msgspec.Raw], name: str) -> int | None:
-    """An integer member; `None` if absent, null or not an integer (the upstream will say so better)."""
-    raw = fields.get(name)
-    if raw is None:
-        return None
-    try:
-        value = msgspec.json.decode(raw)
-    except _MALFORMED:
-        return None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
 def _asks_usage(fields: Mapping[str, msgspec.Raw]) -> bool:
     raw = stream_options(fields).get("include_usage")
     return raw is not None and bytes(raw) == b"true"

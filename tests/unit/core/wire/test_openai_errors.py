@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from intertie.core.errors import BudgetSpent, UpstreamTimeout
+from intertie.core.errors import RetryBudgetSpent, UpstreamTimeout
 from intertie.core.wire.openai_errors import error_event, error_object, read_error, sanitise
 
 
@@ -24,7 +24,7 @@ def test_s16_the_error_object_has_every_member_clients_read() -> None:
 
 
 def test_a_refusal_that_retrying_cannot_mend_says_so() -> None:
-    assert json.loads(error_object(BudgetSpent("spent"), "req"))["error"]["retryable"] is False
+    assert json.loads(error_object(RetryBudgetSpent("spent"), "req"))["error"]["retryable"] is False
 
 
 def test_an_in_band_error_is_one_event_that_clients_raise_on() -> None:
