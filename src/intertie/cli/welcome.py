@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +52,8 @@ class Welcome:
         self._show_keys(ready)
         for line in next_steps(ready, routes, detected, local=self._local is not None):
             say(line)
+        if in_clone(Path(sys.argv[0])):
+            say("", "In this clone, write scripts/intertie for intertie.")
 
     def farewell(self) -> None:
         """The gateway ends: so does what was started for it."""
@@ -101,6 +104,12 @@ class Welcome:
             "warnings": [*self._warnings, *ready.warnings],
             "detected": runtimes_as_json(detected),
         }
+
+
+def in_clone(program: Path) -> bool:
+    """True if this is the program of a clone's own environment, which no shell finds by its name."""
+    environment = program.absolute().parent.parent
+    return environment.name == ".venv" and (environment.parent / "scripts" / "intertie").exists()
 
 
 def next_steps(ready: Ready, routes: tuple[str, ...], detected: list[DetectedRuntime], *, local: bool) -> list[str]:

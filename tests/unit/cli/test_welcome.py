@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from intertie.cli.call import KEY_VARIABLE, curl
-from intertie.cli.welcome import next_steps
+from intertie.cli.welcome import in_clone, next_steps
 from intertie.controlplane.ready import Ready
 from intertie.controlplane.runtimes import DetectedRuntime
 
@@ -43,3 +45,15 @@ def test_the_curl_line_survives_any_model_name() -> None:
     shown = "\n".join(curl(URL, """it's "odd"\\""", "k"))
 
     assert """it'\\''s \\"odd\\"\\\\""" in shown
+
+
+def test_a_clone_knows_that_no_shell_finds_its_program(tmp_path: Path) -> None:
+    """`scripts/intertie` is what a person types there."""
+    program = tmp_path / ".venv" / "bin" / "intertie"
+    assert not in_clone(program)
+
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "intertie").touch()
+
+    assert in_clone(program)
+    assert not in_clone(tmp_path / "elsewhere" / "bin" / "intertie")
