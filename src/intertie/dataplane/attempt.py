@@ -28,10 +28,10 @@ from intertie.dataplane.reply import Reply
 from intertie.dataplane.transport.contract import WireReply
 from intertie.dataplane.watchdog import Watchdog
 
-_OTHER_CREDENTIAL: Final = frozenset((Harm.PARK, Harm.EXHAUSTED, Harm.COOLDOWN))
 WHOLE_FACTOR: Final = 5
 """A whole answer shows nothing until its last token, so it may take this many times `first_output`."""
 
+_OTHER_CREDENTIAL: Final = frozenset((Harm.PARK, Harm.EXHAUSTED, Harm.COOLDOWN))
 _SHORTEST_SECRET: Final = 6
 _MAX_ERROR_BODY: Final = 64 * 1024
 
