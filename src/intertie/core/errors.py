@@ -313,6 +313,15 @@ class UpstreamUnavailable(UpstreamError):
     code = "upstream_unavailable"
 
 
+class NodeBusy(UpstreamError):
+    """A node refused before it began: every slot taken, paused, draining, or its owner is back. Nothing suffers."""
+
+    status = 503
+    code = "node_busy"
+    cheap = True
+    harm = Harm.NONE
+
+
 class UpstreamInvalid(UpstreamError):
     """HTML, wrong content type, a redirect, a body that does not parse or is too short."""
 

@@ -140,8 +140,12 @@ class Timeouts(msgspec.Struct, frozen=True):
     between_output: float = 60.0
 
 
+NODE: Final = "node"
+"""`Upstream.provider` of a node: a machine enrolled here, reached over its link instead of an address."""
+
+
 class Upstream(msgspec.Struct, frozen=True):
-    """Somewhere we send: a provider account, or a runtime on a machine."""
+    """Somewhere we send: a provider account, a runtime at an address, or a node (whose agent knows its runtimes)."""
 
     id: str
     organisation: str
@@ -156,6 +160,41 @@ class Upstream(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] = NOTHING
     timeouts: Timeouts = Timeouts()
     enabled: bool = True
+
+
+class ModelFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a node's agent found out about a model it serves."""
+
+    name: str
+    runtime: str = ""
+    """Kind of the runtime, such as `ollama`."""
+    context: int | None = None
+    """Tokens the *loaded* model takes per request; not the model's maximum."""
+    slots: int | None = None
+    loaded: bool = True
+    quantisation: str = ""
+    parameters: str = ""
+    capabilities: tuple[str, ...] = ()
+    """Of `chat`, `completion`, `embedding`, `tools`, `vision`, `json_schema`."""
+    prefill: float | None = None
+    """Measured input tokens per second."""
+    decode: float | None = None
+    """Measured output tokens per second of one stream."""
+
+
+class Node(msgspec.Struct, frozen=True):
+    """An enrolled machine as the data plane sees it. Its upstream has the same id and name."""
+
+    id: str
+    organisation: str
+    name: str
+    labels: frozenset[str] = frozenset()
+    drained: bool = False
+    """An operator wants no new work on it."""
+    slots: int | None = None
+    """The operator's cap on its exchanges at a time."""
+    models: Mapping[str, ModelFacts] = MappingProxyType({})
+    """As last reported; kept while it is away."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -189,7 +228,9 @@ class Snapshot(msgspec.Struct, frozen=True):
     routes: Mapping[tuple[str, str], Route] = MappingProxyType({})
     """(organisation, model) -> route; the model `*` passes any model through."""
     upstreams: Mapping[str, Upstream] = MappingProxyType({})
-    """`Upstream.id` -> upstream."""
+    """`Upstream.id` -> upstream; nodes among them."""
+    nodes: Mapping[tuple[str, str], Node] = MappingProxyType({})
+    """(organisation, name) -> node, without revoked and pending ones."""
 
 
 class State(StrEnum):
@@ -217,6 +258,8 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     state: State
     started_at: float
     duration_ms: int
+    node: str = ""
+    """The node's name, if a node was asked."""
     status: int = 0
     error: str = ""
     usage: Usage = Usage()
@@ -243,6 +286,7 @@ class Opening(msgspec.Struct, frozen=True, tag="open", omit_defaults=True):
     started_at: float
     input_estimate: int
     price: Price | None = None
+    node: str = ""
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress", omit_defaults=True):

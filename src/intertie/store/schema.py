@@ -25,6 +25,9 @@ metadata: Final = sa.MetaData(
 ID: Final = sa.String(64)
 NAME: Final = sa.String(200)
 ORIGIN: Final = sa.String(16)
+# Counts and money that a forged report could inflate: 64 bits everywhere, a plain rowid on SQLite.
+COUNT: Final = sa.BigInteger
+SEQUENCE: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 # -- configuration ---------------------------------------------------------------------------------------------------
 
@@ -145,13 +148,130 @@ targets: Final = sa.Table(
     sa.Column("organisation", ID, primary_key=True),
     sa.Column("route", NAME, primary_key=True),
     sa.Column("position", sa.Integer, primary_key=True),
-    sa.Column("upstream", ID, nullable=False),
+    sa.Column("upstream", ID),  # null where `node_label` chooses
+    sa.Column("node_label", NAME),
     sa.Column("model", NAME, nullable=False),
     sa.Column("weight", sa.Integer, nullable=False),
     sa.Column("tier", sa.Integer, nullable=False),
     sa.ForeignKeyConstraint(["organisation", "route"], ["routes.organisation", "routes.model"], ondelete="CASCADE"),
     sa.ForeignKeyConstraint(["organisation", "upstream"], ["upstreams.organisation", "upstreams.id"]),
     sa.Index("ix_targets_upstream", "organisation", "upstream"),
+)
+
+# -- nodes -----------------------------------------------------------------------------------------------------------
+
+# An enrolled machine. Its upstream has the same id, and by its name routes refer to it. No secret of a node is here.
+# Deleted by `nodes.remove` only; revoking marks the row, so that enrolling again keeps id and history.
+nodes: Final = sa.Table(
+    "nodes",
+    metadata,
+    sa.Column("organisation", ID, primary_key=True),
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("name", NAME, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # pending, active, revoked, duplicate
+    sa.Column("trust", sa.String(16), nullable=False),
+    sa.Column("labels", sa.JSON, nullable=False),
+    sa.Column("drained", sa.Boolean, nullable=False),
+    sa.Column("slots", sa.Integer),  # the operator's cap
+    sa.Column("epoch", COUNT, nullable=False),  # raised by each new instance of its agent
+    sa.Column("instance", ID, nullable=False),
+    sa.Column("fingerprint", ID, nullable=False),
+    sa.Column("ephemeral", sa.Boolean, nullable=False),  # removed an hour after it was last seen
+    sa.Column("inventory", sa.JSON, nullable=False),  # as last reported
+    sa.Column("version", sa.String(64), nullable=False),
+    sa.Column("platform", NAME, nullable=False),
+    sa.Column("enrolled_at", sa.Float, nullable=False),
+    sa.Column("enrolled_by", NAME, nullable=False),  # the token's id, or `device`
+    sa.Column("last_seen_at", sa.Float),
+    sa.Column("last_address", sa.String(64), nullable=False),
+    sa.Column("revoked_at", sa.Float),
+    sa.ForeignKeyConstraint(["organisation", "id"], ["upstreams.organisation", "upstreams.id"]),
+    sa.UniqueConstraint("organisation", "name"),
+)
+
+# Public keys. While a key is being replaced there are two. Deleted with the node; a retired one stays, marked.
+node_keys: Final = sa.Table(
+    "node_keys",
+    metadata,
+    sa.Column("organisation", ID, primary_key=True),
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("node", ID, nullable=False),
+    sa.Column("public_key", sa.LargeBinary(32), nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("retires_at", sa.Float),
+    sa.ForeignKeyConstraint(["organisation", "node"], ["nodes.organisation", "nodes.id"], ondelete="CASCADE"),
+    sa.Index("ix_node_keys_node", "organisation", "node"),
+)
+
+# Enrolment tokens and fleet keys, by their public id; only the keyed hash of the secret. Deleted by nobody.
+enrolment_tokens: Final = sa.Table(
+    "enrolment_tokens",
+    metadata,
+    sa.Column("organisation", ID, sa.ForeignKey("organisations.id"), primary_key=True),
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("kind", sa.String(16), nullable=False),  # itne, itnf
+    sa.Column("hash", sa.LargeBinary(32), nullable=False),
+    sa.Column("name", NAME, nullable=False),  # intended name of the node; empty: what the machine calls itself
+    sa.Column("node", ID),  # the node whose key this replaces
+    sa.Column("labels", sa.JSON, nullable=False),
+    sa.Column("trust", sa.String(16), nullable=False),
+    sa.Column("approved", sa.Boolean, nullable=False),
+    sa.Column("ephemeral", sa.Boolean, nullable=False),
+    sa.Column("uses", sa.Integer, nullable=False),
+    sa.Column("uses_left", sa.Integer, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("created_by", NAME, nullable=False),
+    sa.Column("expires_at", sa.Float, nullable=False),
+    sa.Column("revoked_at", sa.Float),
+)
+sa.Index("ux_enrolment_tokens_id", enrolment_tokens.c.id, unique=True)
+
+# Which key used which token, so that an exchange whose answer was lost can be repeated. Deleted by nobody.
+enrolments: Final = sa.Table(
+    "enrolments",
+    metadata,
+    sa.Column("organisation", ID, primary_key=True),
+    sa.Column("token", ID, primary_key=True),
+    sa.Column("public_key", sa.LargeBinary(32), primary_key=True),
+    sa.Column("node", ID, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.ForeignKeyConstraint(
+        ["organisation", "token"], ["enrolment_tokens.organisation", "enrolment_tokens.id"], ondelete="CASCADE"
+    ),
+)
+
+# Machines that wait for an approval by a code read aloud. Deleted an hour after they expire.
+device_codes: Final = sa.Table(
+    "device_codes",
+    metadata,
+    sa.Column("organisation", ID, sa.ForeignKey("organisations.id"), primary_key=True),
+    sa.Column("hash", sa.LargeBinary(32), primary_key=True),
+    sa.Column("user_code", sa.String(16), nullable=False, unique=True),
+    sa.Column("public_key", sa.LargeBinary(32), nullable=False),
+    sa.Column("name", NAME, nullable=False),
+    sa.Column("inventory", sa.JSON, nullable=False),
+    sa.Column("fingerprint", ID, nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("expires_at", sa.Float, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # waiting, approved, denied
+    sa.Column("node", ID),
+)
+
+# What was done to the configuration and what happened to its security, in the transaction that did it. Deleted by
+# nobody. `detail` never holds a secret.
+audit: Final = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("seq", SEQUENCE, primary_key=True),
+    sa.Column("organisation", ID, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("actor", NAME, nullable=False),  # `admin`, `node <id>`, `token <id>`, `gateway`
+    sa.Column("action", NAME, nullable=False),  # `node.enrol`, `token.create`
+    sa.Column("subject", NAME, nullable=False),  # id of what it was done to
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("detail", sa.JSON, nullable=False),
+    sa.Index("ix_audit_seq", "organisation", "seq"),
 )
 
 # One row: the number of the last change. Bumped in the transaction that makes the change. Deleted by nobody.
@@ -172,10 +292,6 @@ master_key: Final = sa.Table(
 )
 
 # -- books -----------------------------------------------------------------------------------------------------------
-
-# Counts and money that a forged report could inflate: 64 bits everywhere, a plain rowid on SQLite.
-COUNT: Final = sa.BigInteger
-SEQUENCE: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 
 def _consumption() -> tuple[sa.Column[Any], ...]:

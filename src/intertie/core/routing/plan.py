@@ -10,8 +10,9 @@ from typing import Final, Protocol
 from intertie.core.errors import NoEligibleTarget, NoTarget
 from intertie.core.routing.candidate import Candidate, TargetKey
 from intertie.core.routing.health import HealthBook, Standing
+from intertie.core.routing.room import Room
 from intertie.core.routing.strategies import load
-from intertie.core.terms import Call, Caller, Operation, Route, Snapshot
+from intertie.core.terms import Call, Caller, Operation, Route, Snapshot, Upstream
 
 __all__ = ["Candidate", "Conditions", "TargetKey", "plan"]
 
@@ -36,6 +37,10 @@ class Conditions(Protocol):
 
     def speaks(self, provider: str, operation: Operation) -> bool:
         """Can this provider's adapter do this operation?"""
+        ...
+
+    def room(self, upstream: Upstream, model: str) -> Room | None:
+        """What a node can take of this model right now; `None` for an upstream that is not a node."""
         ...
 
 
