@@ -67,6 +67,10 @@ class Gateway:
     options: Sequence[str] = ()
     """More words for `intertie up`."""
     key: str = CLIENT_KEY
+    prefix: Sequence[str] = ()
+    """What runs before the program and its commands, such as `ip netns exec …`."""
+    address: str = ""
+    """Where tests reach a gateway that listens on every interface of another host; empty: loopback, here."""
     url: str = ""
     """`http://127.0.0.1:port` while it runs."""
     started_in: float = 0.0
@@ -81,10 +85,11 @@ class Gateway:
         file = self.folder / "intertie.yaml"
         file.write_text(json.dumps(self.configuration, indent=1), encoding="utf-8")
         begun = time.monotonic()
-        where = ["--host", "127.0.0.1", "--port", "0", "--data", str(self.data)]
+        host = "0.0.0.0" if self.address else "127.0.0.1"
+        where = ["--host", host, "--port", "0", "--data", str(self.data)]
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "intertie", "up", "--config", str(file), *where, *self.options],
+                [*self.prefix, sys.executable, "-m", "intertie", "up", "--config", str(file), *where, *self.options],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -101,6 +106,8 @@ class Gateway:
                 raise GatewayFailed(f"ended with {self.process.returncode}:\n{self.tail()}")
             try:
                 self.url = json.loads(place.read_text(encoding="utf-8"))["url"].rstrip("/")
+                if self.address:
+                    self.url = self.url.replace("127.0.0.1", self.address)
                 with urllib.request.urlopen(f"{self.url}/readyz", timeout=2):
                     return
             except (OSError, ValueError):  # not written yet, half written, not listening yet, not ready yet
@@ -174,7 +181,7 @@ class Gateway:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `intertie …` against it."""
         return subprocess.run(
-            [sys.executable, "-m", "intertie", *arguments],
+            [*self.prefix, sys.executable, "-m", "intertie", *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

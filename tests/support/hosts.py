@@ -17,6 +17,8 @@ class Host:
 
     name: str
     address: str
+    desk: str = ""
+    """Its address as seen from where the tests run."""
 
     @property
     def prefix(self) -> list[str]:
@@ -26,12 +28,12 @@ class Host:
 
 @contextmanager
 def office_and_home() -> Iterator[tuple[Host, Host]]:
-    """An office whose services can be dialled, and a home that can only dial out. Needs root, as CI has."""
+    """An office whose services can be dialled (by the tests, too), and a home that can only dial out. Needs root."""
     require_command("ip", "iproute2")
     require_command("nft", "nftables")
     tag = f"{os.getpid() % 100000}"
     number = os.getpid() % 250
-    office = Host(f"office{tag}", f"10.90.{number}.1")
+    office = Host(f"office{tag}", f"10.90.{number}.1", f"10.91.{number}.1")
     home = Host(f"home{tag}", f"10.90.{number}.2")
     try:
         for host, cable, other in ((office, f"vo{tag}", f"vh{tag}"), (home, f"vh{tag}", "")):
@@ -42,6 +44,12 @@ def office_and_home() -> Iterator[tuple[Host, Host]]:
             _run("ip", "-n", host.name, "addr", "add", f"{host.address}/24", "dev", cable)
             for device in (cable, "lo"):
                 _run("ip", "-n", host.name, "link", "set", device, "up")
+        _run("ip", "link", "add", f"vd{tag}", "type", "veth", "peer", "name", f"vt{tag}")
+        _run("ip", "link", "set", f"vd{tag}", "netns", office.name)
+        _run("ip", "-n", office.name, "addr", "add", f"{office.desk}/24", "dev", f"vd{tag}")
+        _run("ip", "-n", office.name, "link", "set", f"vd{tag}", "up")
+        _run("ip", "addr", "add", f"10.91.{number}.2/24", "dev", f"vt{tag}")
+        _run("ip", "link", "set", f"vt{tag}", "up")
         # What a home router does: nobody outside begins a connection.
         _run(*home.prefix, "nft", "add", "table", "inet", "router")
         chain = "{ type filter hook input priority 0 ; policy accept ; }"

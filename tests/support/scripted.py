@@ -90,6 +90,29 @@ class Named:
         return reply if isinstance(reply, tuple) else reply(request)
 
 
+@dataclass
+class ByModel:
+    """A `Reply` like a model server with several models: a list of them, and one script or reply for each."""
+
+    replies: dict[str, Script | Reply] = field(default_factory=dict)
+
+    def __call__(self, request: Recorded) -> Script:
+        """The list, or what the model asked for answers; 404 for everything else."""
+        if request.method == "GET" and request.path == "/v1/models":
+            rows = [{"id": name, "object": "model", "owned_by": "scripted"} for name in self.replies]
+            return (Send(_answer(200, {"object": "list", "data": rows})),)
+        reply = self.replies.get(request.call.get("model", "")) if request.method == "POST" else None
+        if reply is None:
+            return (Send(_answer(404, {"error": {"message": "not here", "type": "invalid_request_error"}})),)
+        return reply if isinstance(reply, tuple) else reply(request)
+
+
+def _answer(status: int, value: object) -> bytes:
+    body = json.dumps(value).encode()
+    head = f"HTTP/1.1 {status} Whatever\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
 class _Conversation(asyncio.Protocol):
     """One connection: parses requests, plays their scripts one after the other."""
 
