@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from intertie.store.schema import enrolments, node_keys, nodes
+from intertie.store.schema import node_keys, nodes
 
 
 class NodeRow(msgspec.Struct, frozen=True):
@@ -89,9 +89,8 @@ def seen(connection: sa.Connection, organisation: str, node: str, at: float) -> 
 
 
 def delete(connection: sa.Connection, organisation: str, node: str) -> None:
-    """Removes the node (id) with its keys and with the note of which token it used; its upstream stays."""
-    for table, column in ((enrolments, enrolments.c.node), (nodes, nodes.c.id)):
-        connection.execute(sa.delete(table).where(table.c.organisation == organisation, column == node))
+    """Removes the node (id) with its keys; its upstream stays."""
+    connection.execute(sa.delete(nodes).where(nodes.c.organisation == organisation, nodes.c.id == node))
 
 
 def keys(connection: sa.Connection, organisation: str, node: str) -> list[NodeKeyRow]:
