@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 
-from intertie.store.schema import node_keys, nodes
+from intertie.core.terms import NODE
+from intertie.store.schema import node_keys, nodes, upstream_models, upstreams
+
+ACTIVE: Final = "active"
+"""The state in which a node may connect and serve."""
+
+_UPSTREAM: Final = MappingProxyType(
+    {"provider": NODE, "base_url": "", "headers": None, "origin": "node"}
+    | {"connect_timeout": 3.0, "first_output_timeout": 120.0, "between_output_timeout": 60.0}
+)
+"""What the upstream of every node is. The first output may wait for a model to be loaded."""
 
 
 class NodeRow(msgspec.Struct, frozen=True):
-    """An enrolled machine. Its upstream has the same id and name."""
+    """An enrolled machine. Its upstream has the same id, name and trust, and is enabled while the node is active."""
 
     organisation: str
     id: str
@@ -75,11 +87,28 @@ def names(connection: sa.Connection, organisation: str) -> set[str]:
 
 
 def write(connection: sa.Connection, row: NodeRow) -> None:
-    """Adds the node, whose upstream must be there, or replaces the one with its id."""
+    """Adds the node and its upstream, or replaces the one with its id and keeps the upstream in step."""
     values = msgspec.structs.asdict(row) | {"labels": list(row.labels)}
+    shared = {"name": row.name, "trust": row.trust, "enabled": row.state == ACTIVE}
+    ours = sa.and_(upstreams.c.organisation == row.organisation, upstreams.c.id == row.id)
+    if connection.execute(sa.update(upstreams).where(ours).values(**shared)).rowcount == 0:
+        fixed = {"organisation": row.organisation, "id": row.id, "created_at": row.enrolled_at, **_UPSTREAM}
+        connection.execute(sa.insert(upstreams).values(**fixed, **shared))
     chosen = sa.and_(nodes.c.organisation == row.organisation, nodes.c.id == row.id)
     if connection.execute(sa.update(nodes).where(chosen).values(**values)).rowcount == 0:
         connection.execute(sa.insert(nodes).values(**values))
+
+
+def write_models(connection: sa.Connection, organisation: str, node: str, models: Sequence[str]) -> None:
+    """Makes these the models of the node's upstream. They cost nothing, unless they were there with a price."""
+    ours = sa.and_(upstream_models.c.organisation == organisation, upstream_models.c.upstream == node)
+    before = {row["name"]: dict(row) for row in connection.execute(sa.select(upstream_models).where(ours)).mappings()}
+    connection.execute(sa.delete(upstream_models).where(ours))
+    free = {"organisation": organisation, "upstream": node, "input": 0, "output": 0}
+    absent = {"cached_input": None, "cache_write": None}
+    if models:
+        rows = [{**before.get(name, {**free, **absent, "name": name}), "position": at} for at, name in enumerate(models)]
+        connection.execute(sa.insert(upstream_models), rows)
 
 
 def seen(connection: sa.Connection, organisation: str, node: str, at: float) -> None:
@@ -89,8 +118,9 @@ def seen(connection: sa.Connection, organisation: str, node: str, at: float) -> 
 
 
 def delete(connection: sa.Connection, organisation: str, node: str) -> None:
-    """Removes the node (id) with its keys; its upstream stays."""
-    connection.execute(sa.delete(nodes).where(nodes.c.organisation == organisation, nodes.c.id == node))
+    """Removes the node (id) with its keys and its upstream, which no target may name."""
+    for table in (nodes, upstreams):
+        connection.execute(sa.delete(table).where(table.c.organisation == organisation, table.c.id == node))
 
 
 def keys(connection: sa.Connection, organisation: str, node: str) -> list[NodeKeyRow]:
@@ -105,11 +135,12 @@ def add_key(connection: sa.Connection, row: NodeKeyRow) -> None:
     connection.execute(sa.insert(node_keys).values(**msgspec.structs.asdict(row)))
 
 
-def retire_keys(connection: sa.Connection, organisation: str, node: str, at: float) -> None:
-    """Lets every key that the node (id) has now end at `at`, unless it ends earlier."""
+def retire_keys(connection: sa.Connection, organisation: str, node: str, at: float, *, but: str = "") -> None:
+    """Lets every key that the node (id) has now, `but` one (id), end at `at`, unless it ends earlier."""
     chosen = sa.and_(
         node_keys.c.organisation == organisation,
         node_keys.c.node == node,
+        node_keys.c.id != but,
         sa.or_(node_keys.c.retires_at.is_(None), node_keys.c.retires_at > at),
     )
     connection.execute(sa.update(node_keys).where(chosen).values(retires_at=at))
