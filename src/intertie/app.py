@@ -177,6 +177,7 @@ class Gateway:
             counters=self.dataplane.counters,
             gauges=self._gauges,
             open_locally=self._settings.public_url is None,
+            public_url=self._settings.public_url,
         )
         admin: Any = make_admin(state)
         admin.mount("/", make_console(state))

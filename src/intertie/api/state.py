@@ -43,6 +43,8 @@ class AdminState:
     """Readings by name; the names are `api.metrics.GAUGES`."""
     open_locally: bool = True
     """May status and metrics be read without a key from this very machine? False behind a proxy (`public_url`)."""
+    public_url: str | None = None
+    """The setting of that name."""
     organisation: str = DEFAULT_ORGANISATION
 
 
