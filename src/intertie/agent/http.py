@@ -113,14 +113,12 @@ def trusting() -> ssl.SSLContext:
 class Connection(asyncio.Protocol):
     """One request and its answer. Callbacks come until `over`, and none after `abort`."""
 
-    __slots__ = ("_reader", "_receiver", "_transport", "closed")
+    __slots__ = ("_reader", "_receiver", "_transport")
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver: Receiver | None = receiver
         self._reader = AnswerReader()
         self._transport: Any = None
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when the connection is closed."""
 
     def __repr__(self) -> str:
         return f"<Connection {self._reader!r}>"
@@ -188,8 +186,6 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end, proper or not."""
-        if not self.closed.done():
-            self.closed.set_result(None)
         receiver, self._receiver = self._receiver, None
         if receiver is None:
             return
