@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from intertie.controlplane.places import members, word
 from intertie.core.routing.resolve import ANY, UNLISTED
 
 KEY: Final = "intertie-smoke"
@@ -94,7 +95,7 @@ def plan(routes: Sequence[Mapping[str, Any]], upstreams: Sequence[Mapping[str, A
             skipped.append(Line("route", route["model"], Outcome.NOT_TRIED, reason))
             continue
         asked.append((route["model"], concrete[0][1] if route["model"] == ANY else route["model"]))
-        live = [pair for pair in concrete if known[pair[0]]["enabled"]]
+        live = [pair for pair in concrete if pair[0] not in known or known[pair[0]]["enabled"]]
         singles |= dict.fromkeys(live)
         off = [pair for pair in concrete if pair not in live]
         skipped += [Line("target", "/".join(pair), Outcome.NOT_TRIED, "its upstream is disabled") for pair in off]
@@ -139,17 +140,20 @@ def verdict(lines: Sequence[Line]) -> bool:
 
 
 def _concrete(route: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(upstream, model) of each target; a target of `*` stands for the first model its upstream lists."""
+    """(place, model) of each target; a target of `*` stands for the first model its upstream lists.
+
+    Nodes are no upstreams of these lists: the routes of their own say which models they serve.
+    """
     pairs = []
     for target in route["targets"]:
-        upstream = known.get(target["upstream"])
-        if upstream is None:
+        place = word(target)
+        upstream = known.get(place)
+        if upstream is None and ":" not in place:
             continue
-        listed = [model["name"] for model in upstream["models"]]
         if target["model"] != ANY:
-            pairs.append((target["upstream"], target["model"]))
-        elif listed:
-            pairs.append((target["upstream"], listed[0]))
+            pairs.append((place, target["model"]))
+        elif upstream is not None and upstream["models"]:
+            pairs.append((place, upstream["models"][0]["name"]))
     return pairs
 
 
@@ -163,4 +167,4 @@ def _failover(n: int, route: str, live: list[tuple[str, str]]) -> Probe:
 
 
 def _target(pair: tuple[str, str]) -> dict[str, Any]:
-    return {"upstream": pair[0], "model": pair[1]}
+    return {**members(pair[0]), "model": pair[1]}

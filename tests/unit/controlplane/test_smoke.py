@@ -39,6 +39,18 @@ def test_the_star_is_asked_for_a_model_that_its_upstream_lists() -> None:
     assert [(line.subject, line.outcome) for line in untried.skipped] == [("*", Outcome.NOT_TRIED)]
 
 
+def test_nodes_and_labels_are_asked_like_upstreams() -> None:
+    """Which models a node serves, its own routes say; behind the star there is nothing to ask for."""
+    targets = [{"node": "rig", "model": "m"}, {"node_label": "gpu", "model": "m"}]
+    plan = smoke.plan([{"model": "x", "targets": targets}], UPSTREAMS)
+    star = smoke.plan([{"model": "*", "targets": [{"node": "rig", "model": "*"}]}], UPSTREAMS)
+
+    assert [probe.subject for probe in plan.targets] == ["node:rig/m", "node_label:gpu/m"]
+    assert [dict(probe.targets[0]) for probe in plan.targets] == targets
+    assert plan.failovers[0].entry()["targets"][1]["node_label"] == "gpu"
+    assert not star.routes
+
+
 def test_a_disabled_upstream_is_not_tried_and_named() -> None:
     """Once, however many routes use it."""
     plan = smoke.plan([route("x", "off/m", "a/m"), route("y", "off/m", "a/m")], UPSTREAMS)
