@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from intertie.cli import apply as apply_command
-from intertie.cli import backup, check, keys, ledger, local_model, migrate, routes, smoke, up, upstreams, usage
+from intertie.cli import backup, check, keys, ledger, local_model, migrate, node, routes, smoke, up, upstreams, usage
 from intertie.cli.session import Group, begin
 
 EPILOG = "Start here: `intertie up`. Every command takes --json."
@@ -53,6 +53,7 @@ def assemble(serve: Callable[..., int]) -> typer.Typer:
     cli.add_typer(ledger.app, name="ledger")
     smoke.register(cli)
     local_model.register(cli)
+    cli.add_typer(node.app, name="node")
     backup.register(cli)
     migrate.register(cli)
     return cli
