@@ -58,8 +58,8 @@ def flush(control: Control) -> None:
         return
     with control.database.write() as connection:
         for one in due:
-            counted = {**one.detail, "count": one.count, "since": one.first_at}
-            record(connection, control, one.organisation, Actor(GATEWAY, one.address), one.action, one.subject, **counted)
+            by, counted = Actor(GATEWAY, one.address), {**one.detail, "count": one.times, "since": one.first_at}
+            record(connection, control, one.organisation, by, one.action, one.subject, **counted)
     for one in due:
         if one.detail.get("alert"):
             _LOG.warning("%s from %s: %s %s", one.action, one.address, one.detail.get("reason"), one.subject)

@@ -38,7 +38,7 @@ def block(address: str) -> str:
 
 
 class Attempts:
-    """So many per address and minute. Knows at most `MOST` addresses; the one that tried least recently is forgotten."""
+    """So many per address and minute. Of more than `MOST` addresses, the one that tried least recently is forgotten."""
 
     MOST: Final = 10_000
     SECONDS: Final = 60.0
@@ -76,7 +76,7 @@ class Refused(NamedTuple):
     """Of the first of them."""
     address: str
     detail: dict[str, Any]
-    count: int
+    times: int
     first_at: float
 
 
@@ -188,3 +188,10 @@ class Guard:
     polls: Attempts = field(default_factory=lambda: Attempts(POLLS))
     refusals: Refusals = field(default_factory=Refusals)
     copies: Copies = field(default_factory=Copies)
+    _first: list[float] = field(default_factory=list)
+
+    def begun(self, now: float) -> float:
+        """When this was first asked: since then the gateway has been here to see who comes and goes."""
+        if not self._first:
+            self._first.append(now)
+        return self._first[0]

@@ -35,7 +35,7 @@ def clean(message: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, An
     listed = message.get("models")
     if not isinstance(listed, list):
         raise Unreadable("an inventory has no list of models")
-    known = {model.get("name"): model for model in before.get("models", ())}
+    known: dict[object, dict[str, Any]] = {model["name"]: model for model in before.get("models", ())}
     models: dict[str, dict[str, Any]] = {}
     for one in listed[: 4 * MODELS]:
         name = one.get("name") if isinstance(one, dict) else None

@@ -104,10 +104,10 @@ def write_models(connection: sa.Connection, organisation: str, node: str, models
     ours = sa.and_(upstream_models.c.organisation == organisation, upstream_models.c.upstream == node)
     before = {row["name"]: dict(row) for row in connection.execute(sa.select(upstream_models).where(ours)).mappings()}
     connection.execute(sa.delete(upstream_models).where(ours))
-    free = {"organisation": organisation, "upstream": node, "input": 0, "output": 0}
-    absent = {"cached_input": None, "cache_write": None}
     if models:
-        rows = [{**before.get(name, {**free, **absent, "name": name}), "position": at} for at, name in enumerate(models)]
+        place, absent = {"organisation": organisation, "upstream": node}, {"cached_input": None, "cache_write": None}
+        free = {**place, "input": 0, "output": 0, **absent}
+        rows = [{**before.get(name, free), "name": name, "position": at} for at, name in enumerate(models)]
         connection.execute(sa.insert(upstream_models), rows)
 
 
@@ -144,6 +144,19 @@ def retire_keys(connection: sa.Connection, organisation: str, node: str, at: flo
         sa.or_(node_keys.c.retires_at.is_(None), node_keys.c.retires_at > at),
     )
     connection.execute(sa.update(node_keys).where(chosen).values(retires_at=at))
+
+
+def with_older_keys(connection: sa.Connection, before: float) -> list[str]:
+    """Active nodes (ids) of every organisation whose newest key was made before then."""
+    newest = sa.func.max(node_keys.c.created_at)
+    query = (
+        sa.select(node_keys.c.node)
+        .join(nodes, sa.and_(nodes.c.organisation == node_keys.c.organisation, nodes.c.id == node_keys.c.node))
+        .where(nodes.c.state == ACTIVE)
+        .group_by(node_keys.c.organisation, node_keys.c.node)
+        .having(newest < before)
+    )
+    return list(connection.execute(query).scalars())
 
 
 def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[NodeRow]:
