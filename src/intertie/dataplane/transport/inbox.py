@@ -20,21 +20,6 @@ class Inbox:
     One reader waits at a time. It is woken when there is something for it, not for every packet.
     """
 
-    __slots__ = (
-        "_chunks",
-        "_done",
-        "_error",
-        "_head",
-        "_paused",
-        "_sink",
-        "_stopped",
-        "_transport",
-        "_unread",
-        "_waiter",
-        "_waiting_for_end",
-        "_water",
-    )
-
     def __init__(self) -> None:
         self._transport: Any = None
         self._waiter: asyncio.Future[None] | None = None
@@ -152,7 +137,8 @@ class Inbox:
     def _resume(self) -> None:
         if self._paused:
             self._paused = False
-            self._transport.resume_reading()
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
 
     def _all(self) -> bytes:
         body = b"".join(self._chunks) if len(self._chunks) != 1 else self._chunks[0]
