@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from intertie.controlplane.outcome import Origin
 from intertie.core.routing.resolve import ANY, DIRECT, UNLISTED
 from intertie.core.terms import NODE, StrategyName, Trust
-from intertie.store.nodes import NodeRow
+from intertie.store.nodes import ACTIVE, NodeRow
 from intertie.store.routes import RouteRow, TargetRow
 from intertie.store.upstreams import UpstreamRow
-
-ACTIVE: Final = "active"
-"""State of a node that was let in."""
 
 
 class Machine(NamedTuple):

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from intertie.controlplane import implied, inventory, upstreams
 from intertie.controlplane.control import Control
-from intertie.controlplane.implied import ACTIVE, Machine
+from intertie.controlplane.implied import Machine
 from intertie.core.terms import (
     NODE,
     Credential,
@@ -30,7 +30,7 @@ from intertie.store import nodes as stored_nodes
 from intertie.store import revision as stored_revision
 from intertie.store import routes as stored_routes
 from intertie.store import upstreams as stored_upstreams
-from intertie.store.nodes import NodeRow
+from intertie.store.nodes import ACTIVE, NodeRow
 from intertie.store.routes import RouteRow
 from intertie.store.upstreams import UpstreamRow
 

@@ -67,7 +67,7 @@ def test_each_mistake_is_reported_once_with_what_to_do(target: str, path: str, w
 
 def test_a_node_and_an_upstream_may_be_targets_of_one_route() -> None:
     """Also a label that is called like a node."""
-    assert config.parse(_route("[{node: rig}, {node_label: rig}, {upstream: acme}]"))
+    assert len(config.parse(_route("[{node: rig}, {node_label: rig}, {upstream: acme}]")).routes[0].targets) == 3
 
 
 def test_nodes_are_not_declared_but_enrolled() -> None:
