@@ -12,12 +12,13 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from intertie.agent.http import HIGH_WATER, Connection, RuntimeGone, address, connect, request_head
+from intertie.agent.backlog import Backlog
+from intertie.agent.http import Connection, RuntimeGone, address, connect, request_head
 from intertie.agent.inventory import Runtime
 from intertie.agent.order import Order
 from intertie.core.wire.assemble import Assembler, RuntimeFault, Unassembled
 from intertie.core.wire.http_response import AnswerHead
-from intertie.core.wire.link import Refusal
+from intertie.core.wire.link import PIECE, Refusal
 
 MAX_ERROR: Final = 64 * 1024
 COALESCED: Final = 16 * 1024
@@ -56,12 +57,6 @@ class Carrier(Protocol):
     def broken(self, code: Refusal, message: str) -> None:
         """The answer breaks off here."""
 
-    def hold(self) -> None:
-        """No more of the request for now."""
-
-    def go_on(self) -> None:
-        """More of the request can come."""
-
 
 class _Mode(Enum):
     """What becomes of the body of an answer."""
@@ -75,7 +70,7 @@ class Exchange:
     """One request on a lane, and its answer. A `Receiver` of the runtime's connection."""
 
     __slots__ = (
-        "_asked", "_assembler", "_carrier", "_connection", "_dialling", "_early", "_head", "_held", "_kept", "_mode",
+        "_asked", "_assembler", "_backlog", "_carrier", "_connection", "_dialling", "_early", "_head", "_held", "_kept", "_mode",
         "_over", "_refusal", "_release", "_runtime", "_stuck", "clean", "order",
     )  # fmt: skip
 
@@ -99,16 +94,16 @@ class Exchange:
         self.clean = False
         """Whether the runtime knows that it is over; false if it was hung up on, or broke off."""
         self._held = self._stuck = False
+        self._backlog = Backlog()
         self._kept = bytearray()
         self._head: AnswerHead | None = None
         self._early: list[Callable[[], None]] | None = None
         self._mode = _Mode.FLOWS
         self._assembler: Assembler | None = None
         if isinstance(chosen, Refusal):
-            self._refuse(chosen, _WORDS[chosen])
-            return
-        self._runtime = chosen
-        self._dialling = asyncio.get_running_loop().create_task(self._dial(chosen))
+            self._refusal = (chosen, _WORDS[chosen])
+        else:
+            self._runtime = chosen
 
     def __repr__(self) -> str:
         return f"<Exchange {self.order.id} {self.order.path} {self._mode.name.lower()}>"
@@ -120,14 +115,20 @@ class Exchange:
 
     # -- for the lane
 
+    def start(self) -> None:
+        """Begin: connect, or refuse as soon as that is allowed."""
+        if self._runtime is not None:
+            self._dialling = asyncio.get_running_loop().create_task(self._dial(self._runtime))
+        elif self._refusal is not None:
+            self._refuse(*self._refusal)
+
     def body(self, piece: bytes, *, last: bool) -> None:
         """More of the request; `last` if it is whole now."""
-        if self._connection is not None and self._head is None:
-            self._connection.send(piece)
-        elif self._dialling is not None:
-            self._kept += piece
-            if len(self._kept) > HIGH_WATER:
-                self.hold()
+        if self._dialling is not None or (self._connection is not None and self._head is None):
+            if self._connection is None or self._held or self._backlog:
+                self._put(piece)
+            else:
+                self._connection.send(piece)
         if not last:
             return
         self._asked = True
@@ -175,7 +176,7 @@ class Exchange:
             self._early = []
             if self._connection is not None:
                 self._connection.pause()
-            self.go_on()
+        self._backlog.drop()
         self._soon(self._begin_answer)
 
     def took(self, piece: bytes) -> None:
@@ -194,15 +195,12 @@ class Exchange:
 
     def hold(self) -> None:
         """The runtime takes no more of the request for now."""
-        if not self._held and not self._over and not self._asked:
-            self._held = True
-            self._carrier.hold()
+        self._held = True
 
     def go_on(self) -> None:
         """It does again."""
-        if self._held:
-            self._held = False
-            self._carrier.go_on()
+        self._held = False
+        self._pump()
 
     # -- steps
 
@@ -223,12 +221,29 @@ class Exchange:
             connection.abort()
             return
         self._connection = connection
-        if self._head is None:
-            kept, self._kept = bytes(self._kept), bytearray()
-            connection.send(head + kept)
         if self._stuck or self._early is not None:
             connection.pause()
-        self.go_on()
+        if self._head is None:
+            connection.send(head + self._backlog.take(PIECE))
+            self._pump()
+
+    def _put(self, piece: bytes) -> None:
+        try:
+            self._backlog.put(piece)
+        except OSError as mistake:
+            self._leave(clean=False)
+            self._refuse(Refusal.BUSY, f"this machine has no room for the request ({mistake.strerror})")
+
+    def _pump(self) -> None:
+        """Give the runtime what it will take of what waits."""
+        while self._connection is not None and self._head is None and not self._held and self._backlog:
+            try:
+                piece = self._backlog.take(PIECE)
+            except OSError as mistake:
+                self._leave(clean=False)
+                self._refuse(Refusal.BUSY, f"this machine lost a part of the request ({mistake.strerror})")
+                return
+            self._connection.send(piece)
 
     def _read_on(self) -> None:
         """Take more of the answer, if the lane can and the request is whole."""
@@ -248,7 +263,6 @@ class Exchange:
         kind = head.headers.get("content-type", "").partition(";")[0].strip().lower()
         if not 200 <= head.status < 300:
             self._mode = _Mode.COLLECTED
-            self._kept = bytearray()
         elif self.order.whole and kind == "text/event-stream":
             self._mode = _Mode.ASSEMBLED
             self._assembler = Assembler()
@@ -331,12 +345,11 @@ class Exchange:
         if self._asked:
             self._over = True
             self._carrier.refused(code, message)
-        else:
-            self.go_on()
 
     def _leave(self, *, clean: bool) -> None:
         """Close the connection to the runtime and give the slot back; the lane may still be told something."""
         self._over = True
+        self._backlog.drop()
         if self._dialling is not None:
             self._dialling.cancel()
             self._dialling = None

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 from intertie.agent.exchange import Carrier, Exchange
 from intertie.agent.http import RuntimeGone
 from intertie.agent.inventory import Runtime, holders
-from intertie.agent.order import Order, read_order
+from intertie.agent.order import Order
 from intertie.agent.slots import Slots
 from intertie.core.wire.link import Refusal
 
@@ -42,6 +42,8 @@ class Forwarder:
         self._drains: dict[str, asyncio.Task[None]] = {}
         self.changed: Callable[[], None] = lambda: None
         """Called when capacity comes back later than an exchange ended."""
+        self.stopping: Refusal | None = None
+        """Why nothing is taken any more, whatever `may_serve` says."""
         self.under_way: set[Exchange] = set()
 
     def __repr__(self) -> str:
@@ -57,9 +59,8 @@ class Forwarder:
         """Slots that are not free yet although their exchange is gone."""
         return self._slots.draining
 
-    def open(self, message: Mapping[str, Any], carrier: Carrier) -> Exchange:
-        """Begin what OPEN asks for; a refusal goes out when its body is whole. Raises `Violation`."""
-        order = read_order(message)
+    def take(self, order: Order, carrier: Carrier) -> Exchange:
+        """An exchange, or one that will be refused when its request is whole; `start` is for the caller to call."""
         exchange = Exchange(carrier, order, self._choose(order), self._release)
         if exchange.accepted:
             self.under_way.add(exchange)
@@ -84,7 +85,7 @@ class Forwarder:
         """A runtime with a slot taken in it, or why there is none."""
         if not order.allowed:
             return Refusal.POLICY
-        unwilling = self._may_serve()
+        unwilling = self.stopping or self._may_serve()
         if unwilling is not None:
             return unwilling
         having = holders(self._runtimes(), order.model)
