@@ -38,6 +38,11 @@ EXCEPTIONS: Final[tuple[Allowed, ...]] = (
     ),
     Allowed(
         "broad except",
+        "api.links:LinkDoor._guarded",
+        "the border of what links do in the background: nobody awaits these tasks, so the log must have what failed",
+    ),
+    Allowed(
+        "broad except",
         "api.edge.cycle:Cycle.run",
         "the border of the server: an application that raises must not take the connection's task down with it",
     ),

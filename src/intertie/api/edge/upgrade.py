@@ -35,9 +35,15 @@ class Handshake(msgspec.Struct, frozen=True):
 class Upgrades(Protocol):
     """Takes over connections that ask for a WebSocket."""
 
-    paths: Collection[str]
-    subprotocol: str
-    """What a client must offer and gets."""
+    @property
+    def paths(self) -> Collection[str]:
+        """Where WebSockets begin."""
+        ...
+
+    @property
+    def subprotocol(self) -> str:
+        """What a client must offer and gets."""
+        ...
 
     def accept(self, handshake: Handshake) -> asyncio.Protocol:
         """Who speaks on the connection from now on. Raises a `GatewayError` to refuse; must not block."""

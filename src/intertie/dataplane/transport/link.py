@@ -162,12 +162,16 @@ class Links:
             attached.break_off(CloseCode.RESTARTING, "the gateway stops")
         for one in list(self._watched):
             one.close(CloseCode.RESTARTING, "the gateway stops")
+        await self._emptied()
+        for one in list(self._watched):
+            one.abort()
+        await self._emptied()
+
+    async def _emptied(self) -> None:
         for _ in range(_CLOSE_LOOKS):
             if not self._watched:
                 return
             await asyncio.sleep(_CLOSE_SECONDS / _CLOSE_LOOKS)
-        for one in list(self._watched):
-            one.abort()
 
     # -- watching all connections with one timer ---------------------------------------------------------------------
 
