@@ -52,9 +52,13 @@ class Gatehouse:
         if path == "/link/enrol":
             token = enrolment.read_token(asked["token"])
             if not self._signed(public, asked, token.id) or asked["token"] not in self.tokens:
-                return 401, _error("enrolment_refused", "this enrolment token is not valid (any more)")
+                return 401, _error(
+                    "enrolment_refused", "The enrolment token is not good (any more). Ask for a new one."
+                )
             if self.used.setdefault(asked["token"], asked["public_key"]) != asked["public_key"]:
-                return 401, _error("enrolment_refused", "this enrolment token is not valid (any more)")
+                return 401, _error(
+                    "enrolment_refused", "The enrolment token is not good (any more). Ask for a new one."
+                )
             return 200, self._enrolled(asked)
         if path == "/link/device":
             if not self._signed(public, asked, ""):

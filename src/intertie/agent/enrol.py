@@ -22,6 +22,7 @@ from intertie.agent import tls
 from intertie.agent.http import trusting
 from intertie.agent.keys import SigningKey, encode
 from intertie.agent.problem import USAGE, Problem
+from intertie.agent.proxy import ProxyUnusable, proxy_for
 from intertie.core.wire import enrolment
 from intertie.core.wire.link import CONTROL_PATH
 
@@ -96,27 +97,19 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost" or host.lower().endswith(".localhost")
 
 
-def proxy_for(address: Address) -> str | None:
-    """The proxy through which the gateway is asked, without its password; `None` for a direct connection."""
-    parts = urlsplit(address.base)
-    host = parts.hostname or ""
-    if is_loopback(host) or urllib.request.proxy_bypass(parts.netloc):
-        return None
-    found = urllib.request.getproxies().get(parts.scheme) or urllib.request.getproxies().get("all")
-    if not found:
-        return None
-    proxy = urlsplit(found if "://" in found else f"http://{found}")
-    return f"{proxy.scheme}://{proxy.hostname}" + (f":{proxy.port}" if proxy.port else "")
-
-
 class Gateway:
     """The enrolment endpoints of one gateway."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        direct = [urllib.request.ProxyHandler({})] if is_loopback(_host(address.base)) else []
+        scheme = urlsplit(address.base).scheme
+        try:
+            self._proxy = proxy_for(_host(address.base), encrypted=scheme == "https")
+        except ProxyUnusable as unusable:
+            raise Problem(str(unusable), "or name the gateway in NO_PROXY", code="proxy") from None
+        way = {scheme: f"http://{self._proxy.host}:{self._proxy.port}"} if self._proxy else {}
         secure = urllib.request.HTTPSHandler(context=trusting())
-        self._opener = urllib.request.build_opener(*direct, secure, _NoRedirect())
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler(way), secure, _NoRedirect())
 
     def __repr__(self) -> str:
         return f"<Gateway {self.address.base}>"
@@ -128,6 +121,8 @@ class Gateway:
         """
         body = None if members is None else json.dumps(members).encode()
         headers = {"content-type": "application/json", "user-agent": f"intertie-node/{__version__}"}
+        if self._proxy is not None and self._proxy.authorization:
+            headers["proxy-authorization"] = self._proxy.authorization
         request = urllib.request.Request(self.address.base + path, body, headers)  # noqa: S310 - http or https only
         try:
             with self._opener.open(request, timeout=PATIENCE) as answer:
@@ -166,19 +161,13 @@ class Gateway:
         if not told and error.code in {404, 405}:
             message = f"{self.address.base} is no gateway, or one that knows no nodes"
             return Refused(error.code, message, "check the address, and the gateway's version", code="no_gateway")
-        return Refused(error.code, message, _REMEDIES.get(code, ""), code=code)
+        return Refused(error.code, message, "nothing was changed on this machine", code=code)
 
     def _way(self) -> str:
-        proxy = proxy_for(self.address)
-        if proxy:
-            return f"the proxy {proxy} of the environment is used; check it, or name the gateway in NO_PROXY"
+        if self._proxy is not None:
+            place = f"{self._proxy.host}:{self._proxy.port}"
+            return f"the way leads through the proxy {place}; check it, or name the gateway in NO_PROXY"
         return "check the address and that this machine may dial out to it"
-
-
-_REMEDIES: Final = {
-    "enrolment_refused": "ask for a new token (`intertie nodes token NAME` on the gateway): each is good once, for "
-    "an hour unless its maker says otherwise",
-}
 
 
 def request(key: SigningKey, address: Address, *, token: str, nonce: bytes, about: Mapping[str, Any]) -> dict[str, Any]:

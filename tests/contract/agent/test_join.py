@@ -180,7 +180,7 @@ def test_a_refused_token_is_tried_once_and_leaves_nothing_behind(
         join(tmp_path, wanted(house), hand.clock)
 
     assert caught.value.code == "enrolment_refused"
-    assert "intertie nodes token" in caught.value.remedy
+    assert "Ask for a new one" in caught.value.message
     assert len(house.asked) == 1
     assert not list(tmp_path.iterdir())
     assert token not in str(caught.value) + repr(caught.value) + caught.value.remedy
