@@ -150,7 +150,8 @@ def exchange(
             made = _again(connection, row, applicant) or _first(connection, control, row, applicant, digest, address)
     except EnrolmentRefused:
         # Only counted now and recorded after the answer, so that all refusals take the same time.
-        why = {"reason": reason or "spent", **({"alert": True} if reason in {"", "spent"} else {})}
+        reason = reason or ("replaced" if used else "spent")
+        why = {"reason": reason, **({"alert": True} if reason == "spent" else {})}
         audit.refuse(control, organisation, address, "enrolment.refused", token.id if known else "", **why)
         raise
     return answer(control, made, reached)

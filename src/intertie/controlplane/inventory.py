@@ -39,7 +39,7 @@ def clean(message: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, An
     models: dict[str, dict[str, Any]] = {}
     for one in listed[: 4 * MODELS]:
         name = one.get("name") if isinstance(one, dict) else None
-        if _is_model(name) and name not in models and len(models) < MODELS:
+        if isinstance(name, str) and _is_model(name) and name not in models and len(models) < MODELS:
             models[name] = _model(one, known.get(name, {}))
     runtimes = message.get("runtimes")
     return {
@@ -87,12 +87,14 @@ def _runtime(given: Mapping[str, Any]) -> dict[str, Any]:
         "version": _text(given.get("version"), 64),
         "slots": _whole(given.get("slots")),
         "queue": _whole(given.get("queue"), least=0),
-        "models": [name for name in names[:MODELS] if _is_model(name)] if isinstance(names, list) else [],
+        "models": [name for name in names[:MODELS] if isinstance(name, str) and _is_model(name)]
+        if isinstance(names, list)
+        else [],
     }
 
 
-def _is_model(name: object) -> bool:
-    return isinstance(name, str) and 0 < len(name) <= TEXT and name.isprintable() and not any(map(str.isspace, name))
+def _is_model(name: str) -> bool:
+    return 0 < len(name) <= TEXT and name.isprintable() and not any(map(str.isspace, name))
 
 
 def _steady(value: float | None, before: float | None) -> float | None:

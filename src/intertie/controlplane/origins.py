@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
-from intertie.controlplane.addresses import is_loopback
 from intertie.core.errors import BadCall
 from intertie.core.wire.enrolment import origin
 
@@ -18,18 +16,16 @@ class Reached(NamedTuple):
     """The same with the path under which the gateway is published; nothing at its end."""
 
 
-def reached(claimed: str, public_url: str | None, host: str) -> Reached:
+def reached(claimed: str, asked: str, public_url: str | None, *, here: bool) -> Reached:
     """How this gateway is reached, if the origin that an agent `claimed` is one of ours.
 
-    With a `public_url` that is its origin, or one of loopback; else the origin of the request's own Host, as the edge
-    checked it (a proxy may have ended TLS, so either scheme will do). Raises `BadCall`.
+    With a `public_url` that is its origin; `asked`, the address of the request as the edge checked it, counts without
+    one, and for requests from `here`, this very machine, where nobody stands in between. Raises `BadCall`.
     """
     if claimed and claimed == _canonical(claimed):
         if public_url is not None and claimed == _canonical(public_url):
             return Reached(claimed, public_url)
-        if public_url is not None and is_loopback(urlsplit(claimed).hostname or ""):
-            return Reached(claimed, claimed)
-        if public_url is None and claimed in {_canonical(f"{scheme}://{host}") for scheme in ("http", "https")}:
+        if (public_url is None or here) and claimed == _canonical(asked):
             return Reached(claimed, claimed)
     raise BadCall(
         "The gateway is not known under the address that was dialled; its operator sets it in INTERTIE_PUBLIC_URL.",

@@ -40,15 +40,41 @@ class TokenWanted(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float | None = None
 
 
+class TokenView(msgspec.Struct, frozen=True):
+    """A token as lists show it. Times are UTC seconds."""
+
+    id: str
+    kind: str
+    """itne enrols one machine, itnf several."""
+    state: str
+    """live, used, expired or revoked."""
+    name: str
+    """Of the nodes it makes; empty: what the machine calls itself."""
+    node: str | None
+    """Id of the node that gets a new key."""
+    labels: tuple[str, ...]
+    trust: str
+    approved: bool
+    ephemeral: bool
+    uses: int
+    uses_left: int
+    created_at: float
+    created_by: str
+    expires_at: float
+    remaining_seconds: float
+    """Zero when it is over."""
+    revoked_at: float | None
+
+
 class CreatedToken(msgspec.Struct, frozen=True):
     """A new token, with the text that is never shown again."""
 
-    row: TokenRow
+    view: TokenView
     token: str
     warning: str = ""
 
     def __repr__(self) -> str:
-        return f"CreatedToken(row={self.row!r}, token=***)"
+        return f"CreatedToken(view={self.view!r}, token=***)"
 
 
 def create(control: Control, organisation: str, wanted: TokenWanted, by: Actor) -> CreatedToken:
@@ -83,27 +109,42 @@ def create(control: Control, organisation: str, wanted: TokenWanted, by: Actor) 
         audit.record(connection, control, organisation, by, "token.create", row.id, expires_at=row.expires_at, **detail)
         taken = node is None and kind == form.SINGLE and name in upstreams.ids(connection, organisation)
     warning = f"the name {name} is taken: this token makes another node, with a number behind its name" if taken else ""
-    return CreatedToken(row, text, warning)
+    return CreatedToken(_view(row, now), text, warning)
 
 
-def list_(control: Control, organisation: str) -> list[TokenRow]:
+def list_(control: Control, organisation: str) -> list[TokenView]:
     """The organisation's tokens, the newest first; those that are over for a day more."""
+    now = control.clock()
     with control.database.read() as connection:
-        return enrolment.listed(connection, organisation, control.clock() - SHOWN_AFTER)
+        return [_view(row, now) for row in enrolment.listed(connection, organisation, now - SHOWN_AFTER)]
 
 
-def revoke(control: Control, organisation: str, token: str, by: Actor) -> TokenRow:
+def revoke(control: Control, organisation: str, token: str, by: Actor) -> TokenView:
     """Ends a token (public id). Nodes it made stay. Revoking again changes nothing. Raises `Unknown`."""
     with control.database.write() as connection:
         found = enrolment.by_id(connection, token)
         if found is None or found[0].organisation != organisation:
             raise Unknown(f"no enrolment token has the id {token}; `intertie nodes tokens` shows them all")
         row = found[0]
-        if row.revoked_at is not None:
-            return row
-        enrolment.revoke(connection, organisation, token, control.clock())
-        audit.record(connection, control, organisation, by, "token.revoke", token, name=row.name)
-    return msgspec.structs.replace(row, revoked_at=control.clock())
+        now = control.clock()
+        if row.revoked_at is None:
+            enrolment.revoke(connection, organisation, token, now)
+            audit.record(connection, control, organisation, by, "token.revoke", token, name=row.name)
+            row = msgspec.structs.replace(row, revoked_at=now)
+    return _view(row, now)
+
+
+def _view(row: TokenRow, now: float) -> TokenView:
+    state = "live"
+    if row.revoked_at is not None:
+        state = "revoked"
+    elif row.uses_left <= 0:
+        state = "used"
+    elif row.expires_at <= now:
+        state = "expired"
+    shared = {name: value for name, value in msgspec.structs.asdict(row).items() if name != "organisation"}
+    left = max(0.0, row.expires_at - now) if state == "live" else 0.0
+    return TokenView(state=state, remaining_seconds=left, **shared)
 
 
 def _check(wanted: TokenWanted) -> tuple[str, float]:
