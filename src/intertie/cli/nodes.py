@@ -64,18 +64,10 @@ def token(
     if json:
         as_json(made)
         return
-    purpose = (
-        f"gives node {made['name']!r} a new key"
-        if for_
-        else f"enrols {made['uses']} machines"
-        if fleet
-        else "enrols one machine"
-    )
-    say(
-        made["token"],
-        "",
-        f"This token {purpose}, class {made['trust']}, until {moment(made['expires_at'])} UTC. It is not shown again.",
-    )
+    purpose = f"enrols {made['uses']} machines" if fleet else "enrols one machine"
+    purpose = f"gives node {made['name']!r} a new key" if for_ else purpose
+    until = f"until {moment(made['expires_at'])} UTC"
+    say(made["token"], "", f"This token {purpose}, class {made['trust']}, {until}. It is not shown again.")
     if made["warning"]:
         say(f"Note: {made['warning']}. To give the existing node a new key: intertie nodes token {name} --for {name}")
     join = made["join"]
@@ -355,13 +347,9 @@ def _left(seconds: float) -> str:
 def _state(row: dict[str, Any]) -> str:
     if row["state"] != "active":
         return str(row["state"])
-    return (
-        str(row["serving"]).replace("_", " ")
-        if row["online"] and not row["drained"]
-        else "drained"
-        if row["drained"]
-        else "offline"
-    )
+    if row["drained"]:
+        return "drained"
+    return str(row["serving"]).replace("_", " ")
 
 
 def _busy(row: dict[str, Any]) -> str:
