@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from intertie.api.admin import AdminState, make_admin
 from intertie.api.edge import EdgeLimits, EdgeServer, make_server
-from intertie.api.inference import Inference, Receive, Scope, Send
+from intertie.api.inference import Inference, Receive, Scope, Send, is_inference
 from intertie.api.links import LinkDoor
 from intertie.console.status import make_console
 from intertie.controlplane import apply, keys, ledger, migrate, prices, projects, snapshot
@@ -211,8 +211,7 @@ class Gateway:
         admin.mount("/", make_console(state))
 
         async def doors(scope: Scope, receive: Receive, send: Send) -> None:
-            path: str = scope["path"]
-            if path.startswith("/v1/") or path == "/v1":
+            if is_inference(scope["path"]):
                 await inference(scope, receive)
             else:
                 await admin(scope, receive, send)
@@ -225,6 +224,7 @@ class Gateway:
         return HealthView(
             targets=tuple(self.dataplane.health.view(now)),
             credentials=tuple(self.dataplane.credentials.view(now)),
+            nodes=tuple(self.links.presence()),
             alerts=(f"The books cannot be written: {failure}",) if failure else (),
         )
 
