@@ -30,7 +30,7 @@ class Backlog:
             if len(self._memory) + len(piece) <= IN_MEMORY:
                 self._memory += piece
                 return
-            self._file = tempfile.TemporaryFile()
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as this does)
         self._file.seek(self._written)
         self._file.write(piece)
         self._written += len(piece)

@@ -70,8 +70,8 @@ class Exchange:
     """One request on a lane, and its answer. A `Receiver` of the runtime's connection."""
 
     __slots__ = (
-        "_asked", "_assembler", "_backlog", "_carrier", "_connection", "_dialling", "_early", "_head", "_held", "_kept", "_mode",
-        "_over", "_refusal", "_release", "_runtime", "_stuck", "clean", "order",
+        "_asked", "_assembler", "_backlog", "_carrier", "_connection", "_dialling", "_early", "_head", "_held", "_kept",
+        "_mode", "_over", "_refusal", "_release", "_runtime", "_stuck", "clean", "order",
     )  # fmt: skip
 
     def __init__(
