@@ -56,7 +56,7 @@ class NodeAnswer(msgspec.Struct, frozen=True):
     serving: str
     """serving, idle_wait, yielding, paused or draining; offline."""
     reason: str
-    """Why it takes no work; empty if it does."""
+    """Why it takes work, or does not, for people."""
     trust: str
     labels: tuple[str, ...]
     drained: bool

@@ -67,7 +67,7 @@ def token(
     purpose = f"enrols {made['uses']} machines" if fleet else "enrols one machine"
     purpose = f"gives node {made['name']!r} a new key" if for_ else purpose
     until = f"until {moment(made['expires_at'])} UTC"
-    say(made["token"], "", f"This token {purpose}, class {made['trust']}, {until}. It is not shown again.")
+    say(made["token"], "", f"This token {purpose}, trust class {made['trust']}, {until}. It is not shown again.")
     if made["warning"]:
         say(f"Note: {made['warning']}. To give the existing node a new key: intertie nodes token {name} --for {name}")
     join = made["join"]
@@ -86,7 +86,7 @@ def tokens(json: Json = False) -> None:
         as_json(rows)
         return
     table(
-        ("id", "for", "state", "left", "uses left", "class", "labels", "made (UTC)", "by"),
+        ("id", "for", "state", "left", "uses left", "trust", "labels", "made (UTC)", "by"),
         [
             (
                 row["id"],
@@ -126,7 +126,7 @@ def list_(json: Json = False) -> None:
         as_json(rows)
         return
     table(
-        ("name", "state", "class", "labels", "busy", "models", "why", "last seen (UTC)"),
+        ("name", "state", "trust", "labels", "busy", "models", "why", "last seen (UTC)"),
         [
             (
                 row["name"],
@@ -155,14 +155,14 @@ def show(name: Name, json: Json = False) -> None:
     facts = {
         "node": f"{row['name']} ({row['id']})",
         "state": _state(row) + (f": {row['reason']}" if row["reason"] else ""),
-        "class": row["trust"],
+        "trust": row["trust"],
         "labels": ", ".join(row["labels"]) or "-",
         "slots": f"{row['lanes_busy']} busy of {row['slots'] if row['slots'] is not None else '?'}{cap}",
         "runtimes": ", ".join(f"{one['kind']} {one['version']}".strip() for one in row["runtimes"]) or "-",
         "machine": _machine(row),
         "agent": f"{row['version'] or '?'}, from {row['address'] or '-'}",
         "enrolled": f"{moment(row['enrolled_at'])} UTC, by {row['enrolled_by']}",
-        "last seen": "now" if row["online"] else f"{moment(row['last_seen_at'])} UTC",
+        "last seen": "now" if row["online"] else _when(row["last_seen_at"]),
     }
     width = max(map(len, facts))
     say(*(f"{word:<{width}}  {value}" for word, value in facts.items()))
@@ -293,7 +293,7 @@ def approve_device(
     if json:
         as_json(made)
     else:
-        say(f"Approved: node {made['name']!r} ({made['id']}), class {body['trust']}.")
+        say(f"Approved: node {made['name']!r} ({made['id']}), trust class {body['trust']}.")
 
 
 @app.command("deny-device")
@@ -350,6 +350,10 @@ def _state(row: dict[str, Any]) -> str:
     if row["drained"]:
         return "drained"
     return str(row["serving"]).replace("_", " ")
+
+
+def _when(seconds: float | None) -> str:
+    return "never" if seconds is None else f"{moment(seconds)} UTC"
 
 
 def _busy(row: dict[str, Any]) -> str:

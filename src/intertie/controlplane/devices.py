@@ -175,10 +175,18 @@ def approve(control: Control, organisation: str, user_code: str, placing: Placin
             fingerprint=row.fingerprint,
             **row.inventory,
         )
-        trust = placing.trust.value
-        terms = Terms(organisation, placing.name, placing.labels, trust, approved=True, ephemeral=False, by="device")
+        terms = Terms(
+            organisation=organisation,
+            name=placing.name,
+            labels=placing.labels,
+            trust=placing.trust.value,
+            approved=True,
+            ephemeral=False,
+            by="device",
+            address=row.address,
+        )
         audit.record(connection, control, organisation, by, "device.approve", row.user_code, asked_from=row.address)
-        made = settle(connection, control, applicant, terms, None, Actor(by.name, row.address))
+        made = settle(connection, control, applicant, terms, None, by)
         enrolment.answer_device(connection, row, "approved", made.node)
     return made
 

@@ -94,6 +94,8 @@ class Terms(NamedTuple):
     ephemeral: bool
     by: str
     """Id of the token, or `device`."""
+    address: str
+    """Where the machine is."""
 
 
 class Settled(NamedTuple):
@@ -176,7 +178,7 @@ def settle(
         "fingerprint": visible(applicant.fingerprint)[:64],
         "version": visible(applicant.version)[:64],
         "platform": visible(applicant.platform),
-        "last_address": by.address[:64],
+        "last_address": terms.address[:64],
         "enrolled_by": terms.by,
     }
     if node is None:
@@ -285,7 +287,7 @@ def _first(
     node = nodes.by_id(connection, row.node, row.organisation) if row.node else None
     if row.node and node is None:
         raise EnrolmentRefused  # the node was removed since the token was made
-    terms = Terms(row.organisation, row.name, row.labels, row.trust, row.approved, row.ephemeral, row.id)
+    terms = Terms(row.organisation, row.name, row.labels, row.trust, row.approved, row.ephemeral, row.id, address)
     made = settle(connection, control, applicant, terms, node, Actor(f"token {row.id}", address))
     enrolment.note_use(connection, row.organisation, row.id, applicant.key, made.node, now)
     return made
