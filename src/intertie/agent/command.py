@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -174,6 +173,8 @@ def _status(options: argparse.Namespace, prog: str) -> int:
 
 
 def _doctor(options: argparse.Namespace, prog: str) -> int:  # noqa: ARG001
+    import asyncio
+
     from intertie.agent import doctor
 
     async def examine() -> list[doctor.Check]:
@@ -283,7 +284,7 @@ def _need_node(home: Path, *, damaged_too: bool = False) -> None:
     try:
         read_enrolled(home)
     except NotEnrolled as missing:
-        raise Problem(str(missing), code="not_enrolled", status=NOT_A_NODE) from None
+        raise Problem(str(missing), "make it one: join URL", code="not_enrolled", status=NOT_A_NODE) from None
     except KeyUnusable as damaged:
         if not damaged_too:
             raise Problem(str(damaged), code="identity_damaged", status=NOT_A_NODE) from None

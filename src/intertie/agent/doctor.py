@@ -17,9 +17,9 @@ from intertie.agent.greeting import greet
 from intertie.agent.home import agent_runs, read_offer
 from intertie.agent.identity import Identity
 from intertie.agent.inventory import Runtime
+from intertie.agent.loading import load_identity, load_wishes
 from intertie.agent.problem import Problem
 from intertie.agent.proxy import ProxyUnusable, proxy_for
-from intertie.agent.serve import load_identity, load_wishes
 from intertie.agent.watch import Watch
 from intertie.core.wire.link import CONTROL_PATH, Serving
 

@@ -14,12 +14,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from intertie.agent.discover import Approved
 from intertie.agent.keys import write_private
 from intertie.agent.problem import BUSY, USAGE, Problem
+
+if TYPE_CHECKING:
+    from intertie.agent.discover import Approved
 
 VARIABLE: Final = "INTERTIE_NODE_DATA"
 RUNTIMES: Final = "runtimes.json"
@@ -27,6 +29,7 @@ WISHES: Final = "wishes.json"
 STATUS: Final = "status.json"
 INTENT: Final = "intent.json"
 LOCK: Final = "lock"
+RATES: Final = "rates.json"
 _TRIES: Final = 5
 _PAUSE: Final = 0.1
 """Seconds between tries for the lock: `status` holds it for a moment when it looks whether an agent runs."""
@@ -50,6 +53,8 @@ class Offer:
 
 def read_offer(home: Path) -> Offer:
     """What the owner approved; without a file, whatever runs on loopback. Raises `Problem` if it is damaged."""
+    from intertie.agent.discover import Approved
+
     path = home / RUNTIMES
     try:
         members = json.loads(path.read_text("utf-8"))
@@ -141,6 +146,28 @@ def read_status(home: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return status if isinstance(status, dict) else {}
+
+
+class Alterations:
+    """Tells whether files were replaced since the last time somebody asked."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._marks: dict[str, tuple[int, int] | None] = {}
+
+    def __repr__(self) -> str:
+        return f"<Alterations of {self._home}>"
+
+    def altered(self, name: str) -> bool:
+        """True if the file is not the one it was; also the first time, if there is one."""
+        try:
+            found = (self._home / name).stat()
+            mark = (found.st_ino, found.st_mtime_ns)
+        except OSError:
+            mark = None
+        before = self._marks.get(name)
+        self._marks[name] = mark
+        return mark != before
 
 
 class Lock:

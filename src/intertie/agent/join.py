@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -236,14 +237,11 @@ def _about(wanted: Wanted) -> dict[str, Any]:
             f"begin with a letter or digit; at most {host.LONGEST_NAME} letters, digits and . _ @ + -",
             status=USAGE,
         )
-    labels = {}
-    for text in wanted.labels:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise Problem(f"{text!r} is no label", "write --label key=value", status=USAGE)
-        labels[name.strip()] = value.strip()
+    for label in wanted.labels:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=:/-]{0,99}", label):
+            raise Problem(f"{label!r} is no label", "write one word, such as --label gpu or site=lab", status=USAGE)
     about = {"name": wanted.name or host.default_name(), "fingerprint": host.fingerprint(), "platform": host.kind()}
-    return {**about, "labels": labels} if labels else about
+    return {**about, "labels": list(wanted.labels)} if wanted.labels else about
 
 
 def _token_in(path: Path) -> str:

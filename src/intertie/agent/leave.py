@@ -15,6 +15,7 @@ from intertie.agent.forward import Forwarder
 from intertie.agent.home import (
     INTENT,
     LOCK,
+    RATES,
     RUNTIMES,
     STATUS,
     WISHES,
@@ -55,7 +56,7 @@ def leave(folder: Path, note: Callable[[str], None]) -> bool:
 def remove(folder: Path) -> None:
     """Remove identity, keys, approved runtimes and notes. The wishes stay for the next time, if there are any."""
     forget(folder)
-    for name in (RUNTIMES, INTENT, STATUS, LOCK):
+    for name in (RUNTIMES, INTENT, STATUS, RATES, LOCK):
         (folder / name).unlink(missing_ok=True)
     for draft in folder.glob("joining-*.key"):
         draft.unlink(missing_ok=True)

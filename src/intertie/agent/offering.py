@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from intertie.agent import discover, hardware, inventory
+from intertie.agent.enrol import is_loopback
 from intertie.agent.home import Offer
 from intertie.agent.inventory import Runtime
+from intertie.agent.measure import Rates
 
 EVERY: Final = 10.0
 """Seconds between two looks, so that a model that was loaded or unloaded is known after so long."""
@@ -25,15 +29,21 @@ class Offering:
     """The runtimes and their models, as last seen. `changed(message)` gets each new inventory."""
 
     def __init__(
-        self, offer: Offer, slots: Callable[[Sequence[Runtime]], int], changed: Callable[[dict[str, Any]], None]
+        self,
+        offer: Offer,
+        rates: Rates,
+        slots: Callable[[Sequence[Runtime]], int],
+        changed: Callable[[dict[str, Any]], None],
     ) -> None:
         self._offer = offer
+        self._rates = rates
         self._slots = slots
         self._changed = changed
         self._missed: dict[str, int] = {}
         self._hardware: dict[str, Any] = {}
         self._hardware_at = float("-inf")
         self._told: Mapping[str, Any] | None = None
+        self._look_now = asyncio.Event()
         self.runtimes: tuple[Runtime, ...] = ()
         self.revision = 0
         self.looked = False
@@ -45,16 +55,29 @@ class Offering:
     async def run(self) -> None:
         """Look again and again."""
         while True:
+            self._look_now.clear()
             await self.look()
-            await asyncio.sleep(EVERY)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EVERY):
+                    await self._look_now.wait()
+
+    def take(self, offer: Offer) -> None:
+        """The owner approved other runtimes: what is no longer approved goes at once, and a look follows."""
+        self._offer = offer
+        self.runtimes = tuple(one for one in self.runtimes if self._approved(one))
+        self._missed.clear()
+        self.tell()
+        self._look_now.set()
 
     async def look(self) -> None:
         """Look once."""
-        found = await discover.discover(self._offer.approved, loopback=self._offer.discover)
-        self.runtimes = self._with_missed(found)
-        if (now := time.monotonic()) - self._hardware_at >= HARDWARE_EVERY:
-            self._hardware_at = now
-            self._hardware = await asyncio.to_thread(hardware.read)
+        offer = self._offer
+        found, _ = await asyncio.gather(
+            discover.discover(offer.approved, loopback=offer.discover), self._read_hardware()
+        )
+        if offer is not self._offer:
+            return
+        self.runtimes = self._rates.applied(self._with_missed(found))
         self.looked = True
         self.tell()
 
@@ -75,6 +98,15 @@ class Offering:
         """Requests that wait inside the runtimes; `None` if none of them tells."""
         known = [runtime.queue for runtime in self.runtimes if runtime.queue is not None]
         return sum(known) if known else None
+
+    async def _read_hardware(self) -> None:
+        if (now := time.monotonic()) - self._hardware_at >= HARDWARE_EVERY:
+            self._hardware_at = now
+            self._hardware = await asyncio.to_thread(hardware.read)
+
+    def _approved(self, runtime: Runtime) -> bool:
+        typed = any(discover.origin(one.url) == runtime.url for one in self._offer.approved)
+        return typed or (self._offer.discover and is_loopback(urlsplit(runtime.url).hostname or ""))
 
     def _with_missed(self, found: Sequence[Runtime]) -> tuple[Runtime, ...]:
         there = {runtime.url for runtime in found}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -24,16 +25,31 @@ from intertie.agent.durations import spell
 from intertie.agent.eligibility import Standing
 from intertie.agent.enrol import is_loopback
 from intertie.agent.forward import Forwarder
-from intertie.agent.home import INTENT, WISHES, Intent, Lock, read_intent, read_offer, write_intent, write_status
+from intertie.agent.home import (
+    INTENT,
+    RATES,
+    RUNTIMES,
+    WISHES,
+    Alterations,
+    Intent,
+    Lock,
+    read_intent,
+    read_offer,
+    write_intent,
+    write_status,
+)
 from intertie.agent.identity import NODE, Identity, NotEnrolled
 from intertie.agent.inventory import Runtime
 from intertie.agent.keys import KeyUnusable
 from intertie.agent.link import Link
+from intertie.agent.loading import load_identity, load_wishes
 from intertie.agent.machine.listeners import Listeners
+from intertie.agent.measure import Rates
 from intertie.agent.offering import Offering
-from intertie.agent.problem import NOT_A_NODE, Problem
+from intertie.agent.problem import Problem
 from intertie.agent.report import connection, offered
 from intertie.agent.supervisor import Supervisor
+from intertie.agent.trials import Trials
 from intertie.agent.watch import Watch
 from intertie.agent.wishes import Wishes, WishRefused
 from intertie.core.wire.link import Refusal, Serving
@@ -68,7 +84,7 @@ class Agent:
         self._shown = Shown(Serving.IDLE_WAIT, "starting")
         self._shown_at = time.time()
         self._said: dict[str, str] = {}
-        self._marks: dict[str, tuple[int, int] | None] = {}
+        self._files = Alterations(folder)
         self._written: tuple[str, float] = ("", 0.0)
         self._told_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -105,12 +121,13 @@ class Agent:
     def _begin(self) -> None:
         self._identity = load_identity(self._folder)
         self._wishes = load_wishes(self._folder)
-        self._offering = Offering(read_offer(self._folder), self._slots, self._offered)
-        self._forwarder = Forwarder(lambda: self._offering.runtimes, self._may_serve, running)
+        self._rates = Rates.load(self._folder / RATES)
+        self._offering = Offering(read_offer(self._folder), self._rates, self._slots, self._offered)
         self._watch = Watch(self._wishes, self._own_pids, in_flight=lambda: self._forwarder.busy)
         self._link = self._make_link()
-        for name in (NODE, WISHES, INTENT):
-            self._marks[name] = _mark(self._folder / name)
+        self._trials = Trials(self._rates, lambda: self._offering.runtimes, self._free)
+        for name in (NODE, WISHES, INTENT, RUNTIMES):
+            self._files.altered(name)
         self._take_intent(Intent() if read_intent(self._folder).leaving else read_intent(self._folder))
         if self._intent == Intent():
             write_intent(self._folder, self._intent)
@@ -125,9 +142,10 @@ class Agent:
 
     async def _serve(self) -> None:
         self._say(f"Node {self._identity.name} of {self._identity.origin}; agent {__version__}.")
-        begin = (self._offering.run(), self._look(), self._watch.run(self._stood), self._link.run())
-        for one in begin:
-            self._spawn(one)
+        for one in (self._offering, self._trials, self._link):
+            self._spawn(one.run())
+        self._spawn(self._watch.run(self._stood))
+        self._spawn(self._look())
         self._supervisor.tell("READY=1")
         over = self._spawn(self._wait())
         try:
@@ -143,6 +161,7 @@ class Agent:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             self._write_status(stopped=True)
+            self._keep_rates()
 
     async def _wait(self) -> None:
         await self._over.wait()
@@ -157,6 +176,7 @@ class Agent:
         return task
 
     def _make_link(self) -> Link:
+        self._forwarder = Forwarder(lambda: self._offering.runtimes, self._may_serve, running)
         return Link(
             self._identity,
             self._forwarder,
@@ -172,6 +192,9 @@ class Agent:
         if self._leaving:
             return Refusal.DRAINING
         return None if self._shown.state is Serving.SERVING else Refusal.NOT_SERVING
+
+    def _free(self) -> bool:
+        return self._may_serve() is None and not self._forwarder.busy
 
     def _slots(self, runtimes: Sequence[Runtime]) -> int:
         able = inventory.total_slots(runtimes)
@@ -228,7 +251,6 @@ class Agent:
         self._link.tell_status(
             self._shown.state,
             self._reason(),
-            since=self._shown_at,
             queue=self._offering.queue,
             idle_seconds=self._watch.measured().get("idle_seconds"),
         )
@@ -252,24 +274,20 @@ class Agent:
             now = time.monotonic()
             if self._resume_at is not None and now >= self._resume_at:
                 write_intent(self._folder, Intent())
-            if self._altered(INTENT):
+            if self._files.altered(INTENT):
                 self._take_intent(read_intent(self._folder))
-            if self._altered(WISHES):
+            if self._files.altered(WISHES):
                 self._take_wishes()
-            if self._altered(NODE):
+            if self._files.altered(RUNTIMES):
+                self._take_offer()
+            if self._files.altered(NODE):
                 await self._take_identity()
             if now - self._told_at >= STATUS_EVERY:
                 self._tell_status()
+                self._keep_rates()
             self._write_status()
             self._supervisor.beat(now)
             await asyncio.sleep(LOOK)
-
-    def _altered(self, name: str) -> bool:
-        mark = _mark(self._folder / name)
-        if mark == self._marks.get(name):
-            return False
-        self._marks[name] = mark
-        return True
 
     def _take_intent(self, intent: Intent) -> None:
         self._intent = intent
@@ -290,6 +308,17 @@ class Agent:
         self._watch.wish(self._wishes)
         self._offering.tell()
         self._note("wishes", " ".join(self._wishes.describe().splitlines()))
+
+    def _take_offer(self) -> None:
+        try:
+            self._offering.take(read_offer(self._folder))
+        except Problem as problem:
+            self._note("offer", f"The same runtimes stay approved: {problem}")
+
+    def _keep_rates(self) -> None:
+        if self._rates.changed:
+            with contextlib.suppress(OSError):
+                self._rates.save(self._folder / RATES)
 
     async def _take_identity(self) -> None:
         """The owner enrolled again, or left; a replaced key is our own writing."""
@@ -343,26 +372,11 @@ class Agent:
         }
 
 
-def load_identity(folder: Path) -> Identity:
-    """The identity in a folder. Raises `Problem`."""
-    try:
-        return Identity.load(folder)
-    except NotEnrolled as missing:
-        raise Problem(str(missing), "make it one: join URL", code="not_enrolled", status=NOT_A_NODE) from None
-    except KeyUnusable as damaged:
-        raise Problem(str(damaged), "join again with --replace", code="identity_damaged", status=NOT_A_NODE) from None
-
-
-def load_wishes(folder: Path) -> Wishes:
-    """The owner's wishes. Raises `Problem`."""
-    try:
-        return Wishes.load(folder / WISHES)
-    except WishRefused as refused:
-        raise Problem(str(refused), f"mend {folder / WISHES}", code="wishes_refused") from None
-
-
 def run(folder: Path) -> None:
     """Run the agent of a folder until it is told to stop. Raises `Problem`."""
+    log = logging.getLogger("intertie.agent")
+    log.addHandler(logging.NullHandler())  # what matters to the owner is said once, not at every try
+    log.propagate = False
 
     async def serve() -> None:
         await Agent(folder).run()
@@ -377,15 +391,6 @@ def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-def _mark(path: Path) -> tuple[int, int] | None:
-    """What changes whenever a file is replaced; `None` if there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
 
 
 def _clock(moment: float) -> str:
