@@ -103,11 +103,11 @@ class Eligibility:
     def update(self, readings: Readings, now: float) -> Standing:
         """The standing after `readings`."""
         self._remember(readings, now)
-        self.blocks = tuple(block for block in self._judge(readings, now) if block is not None)
-        before = self._state
+        self.blocks = self._judge(readings, now)
         after = self._next(now)
-        if after is not before:
+        if after is not self._state:
             self._state, self._since = after, now
+            self.blocks = self._judge(readings, now)  # the same ones, in the new state's words
         self._fresh = False
         return Standing(after, self._reason(readings, now), self._since)
 
@@ -158,16 +158,17 @@ class Eligibility:
         else:
             self._hot = readings.temperature >= (limit - COOLER if self._hot else limit)
 
-    def _judge(self, readings: Readings, now: float) -> list[Block | None]:
+    def _judge(self, readings: Readings, now: float) -> tuple[Block, ...]:
         idle = self._wishes.mode is Mode.IDLE
-        return [
+        found = (
             self._input(readings) if idle else None,
             self._hours(readings),
             self._battery(readings),
             self._programs(readings),
             self._gpu(readings, now) if idle else None,
             self._temperature(readings),
-        ]
+        )
+        return tuple(block for block in found if block is not None)
 
     def _input(self, readings: Readings) -> Block | None:
         needed = self._wishes.idle_minutes * 60
@@ -177,7 +178,7 @@ class Eligibility:
         if readings.idle_seconds >= needed:
             return None
         ago = spell(readings.idle_seconds)
-        if self._state in {Serving.SERVING, Serving.YIELDING}:
+        if self._state is Serving.YIELDING:
             return Block(Thing.INPUT, f"you are back: input {ago} ago")
         return Block(Thing.INPUT, f"in use: input {ago} ago, serves after {spell(needed)} without")
 

@@ -19,6 +19,9 @@ from intertie.agent.wishes import Mode, Wishes
 REST: Final = 5.0
 """Seconds between two readings of everything but input; of input too where no wish is about it."""
 
+STALE: Final = 30.0
+"""Seconds after which a reading of everything else says nothing any more: some driver hangs, and cannot be stopped."""
+
 _log: Final = logging.getLogger("intertie.agent")
 _T = TypeVar("_T")
 
@@ -49,6 +52,15 @@ class Rest(NamedTuple):
     programs: frozenset[str]
     heat: Heat | None
     unreadable: Mapping[Thing, str]
+    at: float
+
+    def as_of(self, now: float) -> Rest:
+        """Itself while it is fresh; later everything is unknown but the programs that were seen."""
+        if now - self.at < STALE:
+            return self
+        why = f"a driver has not answered for {spell(now - self.at)}; restart the machine if that stays"
+        things = (Thing.BATTERY, Thing.GPU, Thing.PROGRAMS, Thing.TEMPERATURE)
+        return self._replace(on_battery=None, gpu=None, heat=None, unreadable=dict.fromkeys(things, why))
 
 
 class Sensors(Protocol):
@@ -97,7 +109,7 @@ class MachineSensors:
         heat: Heat | None = None
         if wishes.max_temperature is not None:
             heat, unreadable[Thing.TEMPERATURE] = _tried(lambda: self._thermometer_().read())
-        return Rest(wishes, power, use, names, heat, {thing: why for thing, why in unreadable.items() if why})
+        return Rest(wishes, power, use, names, heat, {thing: why for thing, why in unreadable.items() if why}, now)
 
     def tried(self) -> Mapping[str, str]:
         """See `Sensors`."""

@@ -178,7 +178,7 @@ class Watch:
                 continue
             seen = self._sensors.input(self._clocks.steady())
             pace = seen.pace if rest.wishes.mode is Mode.IDLE else REST
-            hand_over(_Taken(seen, rest))
+            hand_over(_Taken(seen, rest.as_of(self._clocks.steady())))
 
 
 def _readings(taken: _Taken, wall: time.struct_time) -> Readings:
