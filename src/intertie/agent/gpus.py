@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -232,7 +232,7 @@ def of_macos(profile: str, memory: str) -> list[Card]:
     return found
 
 
-def of_windows(adapters: list[Mapping[str, Any]]) -> list[Card]:
+def of_windows(adapters: Sequence[Mapping[str, Any]]) -> list[Card]:
     """From the values of the registry's keys of display adapters."""
     found = []
     for adapter in adapters:

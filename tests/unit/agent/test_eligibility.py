@@ -219,6 +219,10 @@ def test_new_wishes_hold_at_once_in_both_directions() -> None:
     assert machine.after(0.1, idle_seconds=1.1).state is SERVING
     machine.eligibility.wish(IDLE)
     assert machine.after(0.1, idle_seconds=1.2).state is YIELDING
+    machine.eligibility.wish(Wishes())
+    assert machine.after(0.1, idle_seconds=1.3).state is YIELDING
+    assert machine.after(20, idle_seconds=1.4).state is WAIT
+    assert machine.after(1, idle_seconds=1.5).state is SERVING
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What holds for a machine whatever its owner does, checked against the wishes themselves and not against the states."""
+"""What holds for a machine whatever its owner does, checked against the wishes themselves, not the states."""
 
 from __future__ import annotations
 

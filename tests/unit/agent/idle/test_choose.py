@@ -98,7 +98,7 @@ def test_nothing_works_and_the_last_resort_says_what_to_do() -> None:
     one, two = Way("one", 1, works=False), Way("two", 2, works=False)
     made = chooser(one, two)
     for now in (0.0, 0.5):
-        with pytest.raises(Unreadable, match="^two does not work$"):
+        with pytest.raises(Unreadable, match=r"^two does not work$"):
             made.read(now)
     two.works = True
     with pytest.raises(Unreadable):

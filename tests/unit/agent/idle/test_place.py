@@ -1,4 +1,4 @@
-"""What a process can tell of the place it is in. Shapes: proc(5), os-release of WSL kernels, systemd's session files."""
+"""What a process can tell of the place it is in. Shapes: proc(5), kernel releases of WSL, systemd's session files."""
 
 from __future__ import annotations
 

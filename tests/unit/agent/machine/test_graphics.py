@@ -1,4 +1,4 @@
-"""Who uses the GPU. AMD: gpu_busy_percent of the kernel's amdgpu documentation. Apple: PerformanceStatistics of ioreg."""
+"""Who uses the GPU. AMD: gpu_busy_percent of the kernel's amdgpu documentation. Apple: what ioreg shows."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_no_card_and_a_card_that_tells_nothing_differ(tmp_path: Path, monkeypatc
 
 def test_apple_tells_its_whole_use() -> None:
     """Inside one long line."""
-    line = '    "PerformanceStatistics" = {"In use system memory"=1,"Device Utilization %"=%d,"Renderer Utilization %%"=3}\n'
-    assert from_ioreg("+-o AGXAcceleratorG14X\n" + line.replace("%d", "38").replace("%%", "%")) == 0.38
+    line = '"PerformanceStatistics" = {"In use system memory"=1,"Device Utilization %"=38,"Renderer Utilization %"=3}'
+    assert from_ioreg(f"+-o AGXAcceleratorG14X\n    {line}\n") == 0.38
     with pytest.raises(Unreadable):
         from_ioreg("+-o AGXAcceleratorG14X\n")

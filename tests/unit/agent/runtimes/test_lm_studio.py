@@ -32,7 +32,7 @@ R1 = {
     "loaded_instances": [],
     "capabilities": {"vision": False, "trained_for_tool_use": False},
 }
-NOMIC = {
+NOMIC: dict[str, Any] = {
     "type": "embedding",
     "key": "text-embedding-nomic-embed-text-v1.5",
     "quantization": {"name": "F16", "bits_per_weight": 16},
@@ -99,7 +99,8 @@ def test_before_0_4_a_loaded_context_may_be_told() -> None:
 
 
 def test_other_servers_lists_are_none_of_its() -> None:
-    for other in (None, [], {"error": "x"}, {"models": [{"name": "llama"}]}, {"data": [{"id": "x"}]}):
+    others: list[object] = [None, [], {"error": "x"}, {"models": [{"name": "llama"}]}, {"data": [{"id": "x"}]}]
+    for other in others:
         assert models(other, []) is None
         assert older_models(other, []) is None
     assert models({"models": []}, []) == ()
