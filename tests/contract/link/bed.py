@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -245,8 +246,6 @@ class Bed:
 
 
 def _with(row: NodeRow, **changed: Any) -> NodeRow:
-    import msgspec
-
     return msgspec.structs.replace(row, **changed)
 
 
@@ -274,13 +273,15 @@ async def running(folder: Path, *, public_url: str | None = None, rate: float = 
     bed = Bed(control, snapshots, links, door)
     bed.server = make_server(_nothing_here, host="127.0.0.1", port=0, lifespan="off", upgrades=door)
     snapshots.swapped = lambda: loop.call_soon_threadsafe(door.reconcile)
-    serving = asyncio.create_task(bed.server.serve())
-    await soon(lambda: bed.server.started)
+    # Not `serve`, whose end alone takes as long as most of these tests.
+    bed.server.config.load()
+    bed.server.lifespan = bed.server.config.lifespan_class(bed.server.config)
+    await bed.server.startup()
     try:
         yield bed
     finally:
         await door.close()
         assert links.connections == 0
-        bed.server.should_exit = True
-        await asyncio.wait_for(serving, PATIENCE)
+        bed.server.stop_accepting()
+        bed.server.abort_connections()
         control.database.close()

@@ -12,9 +12,12 @@ import uvloop
 from tests.contract.link.bed import Bed, running
 
 
-def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The loop of the gateway, and the one it has on Windows."""
-    return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.SelectorEventLoop}
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop of the gateway, and for lanes also the one it has on Windows."""
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"uvloop": uvloop.new_event_loop}
+    if item.path.stem == "test_lanes":
+        loops["asyncio"] = asyncio.SelectorEventLoop
+    return loops
 
 
 @pytest.fixture
