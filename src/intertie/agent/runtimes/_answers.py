@@ -5,7 +5,6 @@ Everything here takes anything and returns something usable or nothing; it never
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any, Final
 
@@ -66,7 +65,7 @@ def slots(value: object) -> int | None:
 def size_word(count: object) -> str:
     """Parameters for people: 134515008 is `135M`, 8030261248 is `8.0B`."""
     number = count if isinstance(count, int | float) and not isinstance(count, bool) else 0
-    if not math.isfinite(number) or number < 1e5 or number > 1e14:
+    if not 1e5 <= number <= 1e14:
         return ""
     return f"{number / 1e6:.0f}M" if number < 9.995e8 else f"{number / 1e9:.1f}B"
 
@@ -101,7 +100,7 @@ def parameters_in(name: str) -> str:
 
 def metric(text: str, suffix: str) -> float | None:
     """The sum of a metric's samples. Prefixes differ between versions (`vllm:`, `vllm_`), so the end must match."""
-    found = [value for name, _, value in _samples(text, suffix) if math.isfinite(value)]
+    found = [value for _, _, value in _samples(text, suffix) if abs(value) <= _LARGEST]
     return sum(found) if found else None
 
 

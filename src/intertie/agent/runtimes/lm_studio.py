@@ -42,7 +42,7 @@ def models(answer: object, listed: Sequence[str]) -> tuple[Model, ...] | None:
     found: list[Model] = []
     for entry in entries:
         key = word(entry.get("key"))
-        if not key or entry.get("type") not in _KINDS:
+        if not key or word(entry.get("type")) not in _KINDS:
             continue
         instances = [one for one in objects(entry.get("loaded_instances")) if word(one.get("id"))]
         found += [_model(entry, instance["id"], members(instance.get("config"))) for instance in instances]
@@ -75,9 +75,9 @@ def older_models(answer: object, listed: Sequence[str]) -> tuple[Model, ...] | N
     found: list[Model] = []
     for entry in entries:
         name, loaded = word(entry.get("id")), entry.get("state") == "loaded"
-        if not name or entry.get("type") not in _KINDS or not (loaded or name in listed):
-            continue
         kind = word(entry.get("type"))
+        if not name or kind not in _KINDS or not (loaded or name in listed):
+            continue
         found.append(
             Model(
                 name,

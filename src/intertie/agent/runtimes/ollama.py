@@ -47,7 +47,7 @@ class Ollama:
     async def _show(self, site: Site, tags: object, loaded: object) -> Mapping[str, dict[str, Any]]:
         """Name -> `/api/show`, which is asked once per digest, for the loaded ones first."""
         at_once = asyncio.Semaphore(_AT_ONCE)
-        present = {one.get("name") for one in objects(members(loaded).get("models"))}
+        present = {word(one.get("name")) for one in objects(members(loaded).get("models"))}
         entries = sorted(_local(tags), key=lambda entry: entry["name"] not in present)
         shown: dict[str, dict[str, Any]] = {}
 
@@ -81,7 +81,7 @@ def is_ollama(version: object, tags: object) -> bool:
 
 def models(tags: object, loaded: object, shown: Mapping[str, Mapping[str, Any]]) -> tuple[Model, ...]:
     """From `/api/tags`, `/api/ps` and the answers of `/api/show` by name."""
-    present = {one.get("name"): one for one in objects(members(loaded).get("models"))}
+    present = {word(one.get("name")): one for one in objects(members(loaded).get("models"))}
     return tuple(_model(one, present.get(one["name"]), shown.get(one["name"], {})) for one in _local(tags))
 
 
