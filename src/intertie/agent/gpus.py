@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from intertie.agent.machine import nvidia
 from intertie.agent.machine.command import output
 from intertie.agent.machine.unreadable import Unreadable
 
@@ -59,11 +60,7 @@ def _tried(reader: Any) -> list[Card]:
 
 
 def _of_nvml() -> list[Card]:
-    try:
-        library = importlib.import_module("pynvml")
-    except ImportError:
-        raise Unreadable("the Python package nvidia-ml-py is not installed") from None
-    return of_nvml(library)
+    return of_nvml(nvidia.load())
 
 
 def of_nvml(library: ModuleType | Any) -> list[Card]:

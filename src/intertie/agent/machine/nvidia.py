@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
+import ctypes
+import importlib.util
+import os
+import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
@@ -11,15 +15,38 @@ from intertie.agent.machine.unreadable import Unreadable
 _CORE_TEMPERATURE: Final = 0  # NVML_TEMPERATURE_GPU
 
 
+def load() -> ModuleType:
+    """pynvml, which is large: not imported where there is no driver to ask. Raises `Unreadable`."""
+    if importlib.util.find_spec("pynvml") is None:
+        raise Unreadable("the Python package nvidia-ml-py is not installed")
+    if not any(_there(place) for place in _driver()):
+        raise Unreadable("NVIDIA's driver is not installed")
+    return importlib.import_module("pynvml")
+
+
+def _driver() -> tuple[str, ...]:
+    """Where pynvml looks for the driver's library."""
+    if sys.platform == "win32":
+        system = Path(os.environ.get("WINDIR", "C:/Windows"), "System32", "nvml.dll")
+        programs = Path(os.environ.get("PROGRAMFILES", "C:/Program Files"), "NVIDIA Corporation", "NVSMI", "nvml.dll")
+        return (str(system), str(programs))
+    return ("libnvidia-ml.so.1",)
+
+
+def _there(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
 class Cards:
     """The cards of this machine. Used by one thread."""
 
     def __init__(self, library: ModuleType | Any | None = None) -> None:
         """`library` stands in for pynvml in tests. Raises `Unreadable` where there is no card to ask."""
-        try:
-            self._nvml: Any = library if library is not None else importlib.import_module("pynvml")
-        except ImportError:
-            raise Unreadable("the Python package nvidia-ml-py is not installed") from None
+        self._nvml: Any = library if library is not None else load()
         try:
             self._nvml.nvmlInit()
             self._cards = [self._nvml.nvmlDeviceGetHandleByIndex(i) for i in range(self._nvml.nvmlDeviceGetCount())]
