@@ -5,10 +5,12 @@
 #   & ([scriptblock]::Create((irm GATEWAY/install.ps1))) -DryRun
 #
 # A gateway fills in the words between @ signs when it serves this file, so get it from your gateway, not from here.
-# All of it is functions and only the last line calls one: a download that was cut short does nothing.
+# All of it is one block that ends on the last line: a download that was cut short is an error of syntax and does nothing.
 #
 # What this gateway offers:
 # @FILES@
+
+if ($true) {
 
 function Get-IntertieSettings {
     @{
@@ -17,7 +19,7 @@ function Get-IntertieSettings {
         PublicKey = '@PUBLIC_KEY@'
         Zipapp = '@ZIPAPP@'
         Sha256 = '@ZIPAPP_SHA256@'
-        Task = 'Intertie node'
+        Task = 'intertie-node'
     }
 }
 
@@ -389,4 +391,5 @@ function Install-IntertieNode {
     "Look at it with: $($facts.Launcher) status      Check everything: $($facts.Launcher) doctor"
 }
 
-if ($true) { Install-IntertieNode @args }
+Install-IntertieNode @args
+}

@@ -1,6 +1,6 @@
 """Runs the agent where nobody sees it and writes what it says into a file. For the scheduled task of Windows.
 
-    service.py NODE-FOLDER
+service.py NODE-FOLDER
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main(folder: pathlib.Path) -> None:
         log.replace(folder / "node.log.1")
     with log.open("a", buffering=1, encoding="utf-8") as file:
         sys.stdout = sys.stderr = file
-        sys.argv = ["intertie-node", "run", "--data", str(folder)]
+        sys.argv[1:] = ["run", "--data", str(folder)]
         runpy.run_path(str(pathlib.Path(__file__).with_name("intertie-node.pyz")), run_name="__main__")
 
 
