@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from intertie.agent.http import trusting
+from intertie.agent.http import plainly, trusting
 from intertie.agent.proxy import Proxy, ProxyUnusable, proxy_for
 from intertie.agent.socket import Heart, Listener, Socket
 from intertie.core.wire.http_response import MAX_HEAD, AnswerHead, AnswerReader, BadAnswer, read_head
@@ -123,10 +123,10 @@ class _Greeting(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """More of an answer."""
+        """More of an answer. What follows a head can wait: a gateway may send an order right behind it."""
         self.buffer += data
-        if len(self.buffer) > MAX_HEAD + MAX_REASON:
-            self.abort()
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (whatever it was, nobody answered)
@@ -151,6 +151,8 @@ class _Greeting(asyncio.Protocol):
     async def more(self) -> None:
         """Wait for bytes, or the end."""
         self._waiter = asyncio.get_running_loop().create_future()
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
         await self._waiter
 
     def hand_over(self, socket: Socket) -> Socket:
@@ -161,6 +163,8 @@ class _Greeting(asyncio.Protocol):
         socket.connection_made(self.transport)
         if self.buffer:
             socket.data_received(self.buffer)
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
         return socket
 
     def _wake(self) -> None:
@@ -292,4 +296,4 @@ def _message(body: bytes) -> str:
 def _words(mistake: BaseException) -> str:
     if isinstance(mistake, BadAnswer):
         return str(mistake)
-    return (mistake.strerror if isinstance(mistake, OSError) else None) or type(mistake).__name__
+    return plainly(mistake)

@@ -7,6 +7,8 @@ is told to stop, so a connection serves one exchange only and `abort` closes it 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 from collections.abc import Mapping
 from functools import cache
@@ -217,7 +219,7 @@ async def connect(target: Address, receiver: Receiver, timeout: float = CONNECT_
     except ssl.SSLError as mistake:
         raise RuntimeGone(f"the runtime's certificate or TLS is not acceptable ({mistake.reason})") from None
     except (OSError, UnicodeError) as mistake:
-        raise RuntimeGone(f"the runtime cannot be reached ({_words(mistake)})") from None
+        raise RuntimeGone(f"the runtime cannot be reached ({plainly(mistake)})") from None
     return connection
 
 
@@ -280,6 +282,8 @@ class _Whole:
     def go_on(self) -> None: ...
 
 
-def _words(mistake: BaseException) -> str:
-    """An error of the network without addresses."""
-    return (mistake.strerror if isinstance(mistake, OSError) else None) or type(mistake).__name__
+def plainly(mistake: BaseException) -> str:
+    """An error of the network in the system's words, without addresses."""
+    if isinstance(mistake, OSError) and mistake.errno is not None and mistake.errno > 0:
+        return os.strerror(mistake.errno)
+    return (mistake.strerror if isinstance(mistake, socket.gaierror) else None) or type(mistake).__name__

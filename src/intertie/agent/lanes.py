@@ -33,6 +33,8 @@ WANTED_SECONDS: Final = 5.0
 """How long the gateway's wish for more lanes is remembered."""
 AT_ONCE: Final = 64
 """Lanes dialled at the same time."""
+FORGIVEN: Final = 8
+"""Unused lanes that may be lost in a row before new ones are dialled with pauses."""
 RETIRED: Final = -1
 """The generation of a lane that is being closed here."""
 MOST_UNSENT: Final = 1024 * 1024
@@ -164,6 +166,8 @@ class Lanes:
         self._dials: set[asyncio.Task[None]] = set()
         self._backoff = Backoff()
         self._resting: asyncio.TimerHandle | None = None
+        self._strikes = 0
+        """Lanes lost in a row that were never used: a cancelled call may take one with it, but not many."""
         self._wanted = 0
         self._wanted_until = 0.0
         self._growing = self._adjusting = False
@@ -197,6 +201,7 @@ class Lanes:
         self._generation += 1
         self._growing = True
         self._backoff = Backoff()
+        self._strikes = 0
         if self._resting is not None:
             self._resting.cancel()
             self._resting = None
@@ -266,6 +271,7 @@ class Lanes:
         self._busy.add(lane)
         self._wanted = max(0, self._wanted - 1)
         self._backoff = Backoff()
+        self._strikes = 0
         self.idle.clear()
         self.adjust()
 
@@ -277,9 +283,10 @@ class Lanes:
         lasted = asyncio.get_running_loop().time() - lane.born
         self._backoff.lasted(lasted)
         if unused and lane.generation == self._generation and lasted < Backoff.STABLE:
+            self._strikes += 1
+        if self._strikes > FORGIVEN:
             self._rest(f"closed with {code} {reason!r}")
-        else:
-            self.adjust()
+        self.adjust()
 
     def _adjust(self, allowed: int) -> None:
         loop = asyncio.get_running_loop()
