@@ -17,7 +17,10 @@ app = typer.Typer(no_args_is_help=True, help="Routes: the model names that clien
 
 @app.command("list")
 def list_(json: Json = False) -> None:
-    """List routes and their targets, in the order in which they are tried."""
+    """List routes and their targets, in the order in which they are tried.
+
+    Routes of the origin `node` were written by nobody: each model that a node serves has one.
+    """
     rows = session().client().get("/routes")
     if json:
         as_json(rows)
@@ -25,10 +28,10 @@ def list_(json: Json = False) -> None:
     shown = []
     for row in rows:
         for at, target in enumerate(row["targets"]):
-            first = (row["model"], row["strategy"]) if at == 0 else ("", "")
+            first = (row["model"], row["origin"], row["strategy"]) if at == 0 else ("", "", "")
             shown.append((*first, f"{word(target)}/{target['model']}", target["tier"], target["weight"]))
     table(
-        ("clients ask for", "strategy", "target", "tier", "weight"),
+        ("clients ask for", "origin", "strategy", "target", "tier", "weight"),
         shown,
         empty="No routes yet. Add one with: intertie routes put MODEL --target UPSTREAM/MODEL",
         numbers=frozenset({"tier", "weight"}),
