@@ -7,9 +7,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from intertie.agent.keys import SigningKey
-from intertie.controlplane import admission, enrolment, tokens
-from intertie.controlplane.admission import Admission
+from intertie.controlplane import admission, audit, enrolment, tokens
+from intertie.controlplane.admission import Admission, LinkRefused
 from intertie.controlplane.audit import Actor
 from intertie.controlplane.control import Control
 from intertie.controlplane.devices import DeviceGrant, DevicePoll
@@ -17,7 +19,7 @@ from intertie.controlplane.enrolment import Applicant, Enrolled, TokenApplicant,
 from intertie.controlplane.origins import Reached
 from intertie.controlplane.tokens import CreatedToken, TokenWanted
 from intertie.core.wire import enrolment as form
-from intertie.core.wire.link import PROTOCOL
+from intertie.core.wire.link import PROTOCOL, CloseCode
 
 ORIGIN = "http://gateway.example:8080"
 HERE = Reached(ORIGIN, ORIGIN)
@@ -134,3 +136,30 @@ class Challenge:
         return form.auth_message(
             origin=origin, nonce=self.nonce, connection=self.connection, node=node, instance=instance
         )
+
+
+def enrolled(control: Control, name: str = "rig", **wanted: Any) -> Machine:
+    """A machine that is a node."""
+    machine = Machine()
+    machine.enrol(control, make_token(control, name, **wanted).token)
+    return machine
+
+
+def id_of(machine: Machine) -> str:
+    """Its node's id."""
+    assert machine.enrolled is not None
+    return machine.enrolled.node
+
+
+def refused(control: Control, machine: Machine, **instead: Any) -> CloseCode:
+    """With which code its answer to a challenge is refused; `instead` replaces what it says after it has signed."""
+    challenge = machine.challenge()
+    auth = machine.auth(challenge) | instead
+    with pytest.raises(LinkRefused) as caught:
+        admission.admit(control, auth, signed=challenge.signed, address=ADDRESS)
+    return caught.value.code
+
+
+def actions(control: Control, action: str) -> list[dict[str, Any]]:
+    """Details of the records of one kind, the newest first."""
+    return [row.detail for row in audit.list_(control, "default", 1000) if row.action == action]
