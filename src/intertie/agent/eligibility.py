@@ -104,11 +104,12 @@ class Eligibility:
         """The standing after `readings`."""
         self._remember(readings, now)
         self.blocks = self._judge(readings, now)
-        after = self._next(now)
-        if after is not self._state:
+        before, after = self._state, self._next(now)
+        if after is not before:
             self._state, self._since = after, now
             self.blocks = self._judge(readings, now)  # the same ones, in the new state's words
-        self._fresh = False
+        if Serving.YIELDING not in {before, after}:
+            self._fresh = False
         return Standing(after, self._reason(readings, now), self._since)
 
     # -- which state -------------------------------------------------------------------------------------------------

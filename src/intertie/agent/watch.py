@@ -2,7 +2,8 @@
 decides on the event loop whether it serves.
 
 Input is read twice a second (once where it takes a tool) while a wish is about it, so a returning owner is noticed
-within a second. The standing only changes on a fresh reading of input: an old one never lets work in.
+within a second. While a wish is about input, the standing only changes on a fresh reading of it: an old one never lets
+work in.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from intertie.agent.wishes import Mode, Wishes
 
 SILENT: Final = 3.0
 """Mode idle: seconds without any reading after which nobody can say that the owner is away."""
+
+AGAIN: Final = 1.0
+"""Mode always: seconds after which the same readings are judged again, because time alone changes some standings."""
 
 
 class Clocks(NamedTuple):
@@ -127,15 +131,21 @@ class Watch:
     # -- on the event loop -------------------------------------------------------------------------------------------
 
     async def _next(self, arrived: asyncio.Queue[_Taken]) -> _Taken:
-        """The next look, or what silence means."""
+        """The next look; without one, what silence means where input matters, else the last one at a later time."""
         while True:
+            idle = self._judging.mode is Mode.IDLE
             try:
-                async with asyncio.timeout(SILENT):
-                    return await arrived.get()
+                async with asyncio.timeout(SILENT if idle else AGAIN):
+                    taken = await arrived.get()
+                while not arrived.empty():  # a busy loop comes late; then only the latest counts
+                    taken = arrived.get_nowait()
+                return taken
             except TimeoutError:
-                if self._taken is not None and self._judging.mode is Mode.IDLE:
+                if self._taken is not None and idle:
                     lost = Input(None, "", "", f"its reader has not answered for {SILENT:g} s", 1.0)
                     return self._taken._replace(input=lost)
+                if self._taken is not None:
+                    return self._taken
 
     def _judge(self, taken: _Taken, changed: Callable[[Standing], None]) -> None:
         if taken.rest.wishes is not self._judging:
