@@ -18,6 +18,7 @@ from intertie.agent.measure import Rates, self_test
 from intertie.cli.local_process import LocalModel
 from intertie.controlplane.local_model import MODEL, PackagesMissing, prepare
 from intertie.core.wire.http_response import AnswerHead
+from tests.e2e.doors import Door
 
 CONTEXT, SLOTS = 2048, 2
 
@@ -115,3 +116,15 @@ async def test_its_speed_is_measured_by_one_short_question(server: LocalModel) -
     assert 8 <= trial.output_tokens <= 32
     assert trial.input_tokens > 5
     assert (rates.of(MODEL).decode or 0) > 1
+
+
+async def test_a_gateway_is_never_taken_for_a_runtime(scripted: Door) -> None:
+    """Not on loopback without a key, and not with one: a node that offered its own gateway would go in circles."""
+    gateway = scripted.gateway
+    port = int(gateway.url.rpartition(":")[2])
+    on_loopback = await survey([], loopback=True, ports=[port])
+    typed = await survey([Approved(gateway.url, gateway.key)], loopback=False)
+
+    assert on_loopback.runtimes == typed.runtimes == ()
+    assert "gateway" in on_loopback.passed[0].why
+    assert "gateway" in typed.passed[0].why

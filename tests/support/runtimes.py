@@ -247,6 +247,8 @@ class FakeRuntime:
         lines = [f"HTTP/1.1 {status} Whatever", f"content-type: {kind}", f"content-length: {len(body)}"]
         if server := SERVERS.get(self.kind):
             lines.append(f"Server: {server}")
+        if self.kind == "gateway":
+            lines.append("x-intertie-attempts: 0")
         writer.write("\r\n".join([*lines, "", ""]).encode() + body)
 
     # -- output

@@ -320,7 +320,7 @@ SHAPES: dict[str, dict[str, Shape]] = {
     },
     "tgi": {"/v1/models": _tgi_models, "/info": _tgi_info, "/metrics": _tgi_metrics},
     "compatible": {"/v1/models": _listed("somebody")},
-    "gateway": {"/v1/models": _listed("intertie")},
+    "gateway": {"/v1/models": _listed("ollama")},
     "proxy": {"/v1/models": _listed("openai")},
 }
 """Kind -> path -> answer."""

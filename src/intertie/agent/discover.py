@@ -22,7 +22,6 @@ from intertie.agent.runtimes._answers import members, objects, word
 LIMIT: Final = 4.5
 """Seconds for everything."""
 ANY: Final = "compatible"
-_US: Final = "intertie"
 _HOSTED: Final = frozenset({"anthropic", "cohere", "deepseek", "google", "groq", "mistralai", "openai", "openrouter"})
 """Owners of models that no machine at home runs: whoever lists them passes calls on to a paid account."""
 _REMEMBERED: Final = 300.0
@@ -129,14 +128,14 @@ async def _look(approved: Approved, url: str, *, typed: bool) -> _Found:
     answer = await site.ask("/v1/models")
     if not answer.status:
         return _Found(None, "nothing answers there" if typed else "")
+    if answer.gateway:
+        return _Found(None, "it is a gateway, and a node offers runtimes only")
     if answer.status in {401, 403}:
         wrong = "it does not accept the key" if approved.key else "it asks for a key; approve it with its key"
         return _Found(None, wrong)
     listed = read_list(answer.json, answer.server)
     if listed is None:
         return _Found(None, f"it has no list of models (status {answer.status})" if typed else "")
-    if _US in listed.owners:
-        return _Found(None, "it is a gateway, and a node offers runtimes only")
     reading = await _recognise(site, listed, approved.kind)
     if reading is None:
         return _Found(None, "it lists no models" if typed else "")

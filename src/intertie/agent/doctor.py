@@ -21,6 +21,7 @@ from intertie.agent.loading import load_identity, load_wishes
 from intertie.agent.problem import Problem
 from intertie.agent.proxy import ProxyUnusable, proxy_for
 from intertie.agent.watch import Watch
+from intertie.agent.wishes import Mode
 from intertie.core.wire.link import CONTROL_PATH, Serving
 
 _SMALL: Final = 4096
@@ -223,12 +224,13 @@ def _idle(folder: Path) -> Iterator[Check]:
     watch = Watch(wishes, set)
     standing = watch.look()
     measured = watch.measured()
-    unreadable = {name: str(value) for name, value in measured.items() if name.endswith("_unreadable")}
-    for name, why in unreadable.items():
-        wanted = standing.state is not Serving.SERVING
-        outcome = Outcome.FAIL if wanted and "input" in name else Outcome.NOTE
-        yield Check(Group.IDLE, name.removesuffix("_unreadable"), outcome, f"cannot be read: {why}")
-    yield Check(Group.IDLE, "input", Outcome.OK, str(measured.get("input") or "not looked at"))
+    for name, why in measured.items():
+        if name.endswith("_unreadable"):
+            yield Check(Group.IDLE, name.removesuffix("_unreadable"), Outcome.NOTE, str(why))
+    spelt = str(measured.get("input") or "")
+    blind = spelt.startswith("cannot be seen")
+    outcome = (Outcome.FAIL if wishes.mode is Mode.IDLE else Outcome.NOTE) if blind else Outcome.OK
+    yield Check(Group.IDLE, "input", outcome, spelt)
     serves = "would serve now" if standing.state is Serving.SERVING else f"would not serve now: {standing.reason}"
     yield Check(Group.IDLE, "now", Outcome.OK if standing.state is Serving.SERVING else Outcome.NOTE, serves)
 

@@ -234,7 +234,8 @@ class Agent:
         if before.state is Serving.SERVING and now.state is not Serving.SERVING and not self._leaving:
             self._link.yield_running(self._wishes.yield_seconds)
         self._tell_status()
-        self._note("serving", "Serving." if now.state is Serving.SERVING else f"Not serving: {now.reason}.")
+        if not self._leaving:
+            self._note("serving", "Serving." if now.state is Serving.SERVING else f"Not serving: {now.reason}.")
 
     def _decide(self) -> Shown:
         if self._leaving:

@@ -67,7 +67,7 @@ def _agent(status: Mapping[str, Any], prog: str) -> str:
 def _link(link: Mapping[str, Any]) -> str:
     if not link["connected"]:
         return link["say"] or "not connected"
-    lanes = f"{link['lanes_parked']} lanes parked, {link['lanes_busy']} busy"
+    lanes = f"lanes: {link['lanes_parked']} parked, {link['lanes_busy']} busy"
     drained = "; the gateway's operator drained this node" if link["drained"] else ""
     return f"connected for {_since(link['since'])}; {lanes}{drained}"
 
@@ -81,7 +81,8 @@ def _serving(status: Mapping[str, Any]) -> str:
 
 
 def _watched(measured: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(str(name).replace("_", " "), _value(value)) for name, value in measured.items()]
+    shown = {name: value for name, value in measured.items() if value is not None and not name.endswith("_not_by")}
+    return [(str(name).replace("_", " "), _value(value)) for name, value in shown.items()]
 
 
 def _value(value: object) -> str:

@@ -175,6 +175,14 @@ async def test_neither_a_gateway_nor_a_proxy_of_a_paid_account_is_a_runtime() ->
         assert [(runtime.kind, runtime.url) for runtime in typed.runtimes] == [("compatible", proxy.url)]
 
 
+async def test_a_gateway_that_asks_for_a_key_is_not_taken_for_a_protected_runtime() -> None:
+    """Its refusals say what it is."""
+    async with together(FakeRuntime("gateway", key="sk-gw-1")) as (gateway,):
+        found = await survey([], loopback=True, ports=[gateway.port])
+
+        assert [one.why for one in found.passed] == ["it is a gateway, and a node offers runtimes only"]
+
+
 async def test_another_compatible_server_on_a_usual_port_is_taken_for_what_it_is() -> None:
     """Not for the runtime that usually has the port."""
     async with together(FakeRuntime("compatible")) as (fake,):
@@ -219,15 +227,14 @@ async def test_one_runtime_in_two_spellings_is_there_once(kind: str) -> None:
         assert (found.url, found.key) == (fake.url, "sk-1")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have one loopback address only")
 @pytest.mark.parametrize("kind", KINDS)
 async def test_one_runtime_at_two_addresses_of_this_machine_is_there_once(kind: str) -> None:
-    """At the one that was typed."""
+    """At the one that was typed, where a system has a second loopback address (Linux)."""
     async with together(FakeRuntime(kind, host="0.0.0.0")) as (fake,):
         typed = f"http://127.0.0.2:{fake.port}"
         (found,) = await discover([Approved(typed)], loopback=True, ports=[fake.port])
 
-        assert found.url == typed
+        assert found.url == (typed if sys.platform == "linux" else fake.url)
 
 
 async def test_two_runtimes_with_the_same_model_are_two() -> None:

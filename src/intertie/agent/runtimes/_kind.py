@@ -14,6 +14,7 @@ PATIENCE: Final = 1.5
 """Seconds one question may take. A runtime on loopback answers in milliseconds unless it is in trouble."""
 MOST_BYTES: Final = 2 << 20
 """Bytes of one answer, at most."""
+_OURS: Final = "x-intertie-"
 
 
 class Answered(NamedTuple):
@@ -23,6 +24,8 @@ class Answered(NamedTuple):
     body: bytes
     server: str = ""
     """The header `server`."""
+    gateway: bool = False
+    """It is one of our own gateways' answers, a refusal too: they all say how often they tried."""
 
     @property
     def json(self) -> Any:
@@ -63,7 +66,8 @@ class Site:
             )
         except http.RuntimeGone:
             return Answered(0, b"")
-        return Answered(fetched.status, fetched.body, fetched.headers.get("server", ""))
+        gateway = any(name.startswith(_OURS) for name in fetched.headers)
+        return Answered(fetched.status, fetched.body, fetched.headers.get("server", ""), gateway)
 
 
 class Listed(NamedTuple):
