@@ -63,8 +63,9 @@ runpy.run_module("intertie.agent.__main__", run_name="__main__", alter_sys=True)
 class Signer(Protocol):
     """The gateway's signing key."""
 
-    public: bytes
-    """32 bytes, Ed25519."""
+    @property
+    def public(self) -> bytes:
+        """32 bytes, Ed25519."""
 
     def sign(self, message: bytes) -> bytes:
         """64 bytes."""
