@@ -155,7 +155,7 @@ def _wished(home: Path, options: argparse.Namespace) -> Any:
 
 
 def _run(options: argparse.Namespace, prog: str) -> int:  # noqa: ARG001
-    from intertie.agent.serve import run
+    from intertie.agent.program import run
 
     run(folder(options.data))
     return 0

@@ -7,6 +7,7 @@ brought them.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from enum import Enum
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from typing import Final, Protocol
 from intertie.agent.backlog import Backlog
 from intertie.agent.http import Connection, RuntimeGone, address, connect, request_head
 from intertie.agent.inventory import Runtime
+from intertie.agent.measure import Meter
 from intertie.agent.order import Order
 from intertie.core.wire.assemble import Assembler, RuntimeFault, Unassembled
 from intertie.core.wire.http_response import AnswerHead
@@ -71,7 +73,7 @@ class Exchange:
 
     __slots__ = (
         "_asked", "_assembler", "_backlog", "_carrier", "_connection", "_dialling", "_early", "_head", "_held", "_kept",
-        "_mode", "_over", "_refusal", "_release", "_runtime", "_stuck", "clean", "order",
+        "_meter", "_mode", "_over", "_refusal", "_release", "_runtime", "_stuck", "clean", "order",
     )  # fmt: skip
 
     def __init__(
@@ -80,10 +82,12 @@ class Exchange:
         order: Order,
         chosen: Runtime | Refusal,
         release: Callable[[Exchange, Runtime], None],
+        meter: Meter | None = None,
     ) -> None:
-        """`release` is told once that the chosen runtime's connection is closed."""
+        """`release` is told once that the chosen runtime's connection is closed; `meter` times the answer."""
         self.order = order
         self._release = release
+        self._meter = meter
         self._carrier = carrier
         self._runtime: Runtime | None = None
         self._refusal: tuple[Refusal, str] | None = None
@@ -181,6 +185,8 @@ class Exchange:
 
     def took(self, piece: bytes) -> None:
         """Part of the answer."""
+        if self._meter is not None:
+            self._meter.took(piece, time.monotonic())
         if self._early is None:
             self._pass(piece)
         else:
@@ -360,6 +366,8 @@ class Exchange:
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
             self.clean = clean
+            if clean and self._meter is not None and self._head is not None and self._head.status == 200:
+                self._meter.over()
             self._release(self, runtime)
 
     def _told(self, head: AnswerHead) -> dict[str, str]:

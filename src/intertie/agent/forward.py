@@ -14,6 +14,7 @@ from typing import Final
 from intertie.agent.exchange import Carrier, Exchange
 from intertie.agent.http import RuntimeGone
 from intertie.agent.inventory import Runtime, holders
+from intertie.agent.measure import Meter
 from intertie.agent.order import Order
 from intertie.agent.slots import Slots
 from intertie.core.wire.link import Refusal
@@ -34,10 +35,13 @@ class Forwarder:
         runtimes: Callable[[], Sequence[Runtime]],
         may_serve: Callable[[], Refusal | None],
         running: Callable[[Runtime], Awaitable[int | None]] | None = None,
+        meter: Callable[[str], Meter] | None = None,
     ) -> None:
+        """`meter` makes what times an answer of a model, by its name."""
         self._runtimes = runtimes
         self._may_serve = may_serve
         self._running = running
+        self._meter = meter
         self._slots = Slots()
         self._drains: dict[str, asyncio.Task[None]] = {}
         self.changed: Callable[[], None] = lambda: None
@@ -61,7 +65,8 @@ class Forwarder:
 
     def take(self, order: Order, carrier: Carrier) -> Exchange:
         """An exchange, or one that will be refused when its request is whole; `start` is for the caller to call."""
-        exchange = Exchange(carrier, order, self._choose(order), self._release)
+        meter = self._meter(order.model) if self._meter is not None else None
+        exchange = Exchange(carrier, order, self._choose(order), self._release, meter)
         if exchange.accepted:
             self.under_way.add(exchange)
         return exchange

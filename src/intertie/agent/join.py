@@ -137,7 +137,11 @@ def _with_code(folder: Path, gateway: Gateway, about: Mapping[str, Any], clock: 
     except (KeyError, TypeError, ValueError):
         raise _unexpected(gateway.address) from None
     terminal.say("", f"  Code:    {code}", f"  Approve: {place}", "", error=True)
-    terminal.say("Ask an operator of the gateway to enter the code there. Ctrl-C gives up.", error=True)
+    terminal.say(
+        "Ask an operator of the gateway to approve it, there or with: intertie nodes approve-device CODE",
+        "Ctrl-C gives up.",
+        error=True,
+    )
     end = clock.now() + left
     try:
         answer = _await_approval(gateway, enrol.poll_body(key, gateway.address, asked), (interval, end), clock)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -44,7 +43,7 @@ from intertie.agent.keys import KeyUnusable
 from intertie.agent.link import Link
 from intertie.agent.loading import load_identity, load_wishes
 from intertie.agent.machine.listeners import Listeners
-from intertie.agent.measure import Rates
+from intertie.agent.measure import Meter, Rates
 from intertie.agent.offering import Offering
 from intertie.agent.problem import Problem
 from intertie.agent.report import connection, offered
@@ -176,7 +175,12 @@ class Agent:
         return task
 
     def _make_link(self) -> Link:
-        self._forwarder = Forwarder(lambda: self._offering.runtimes, self._may_serve, running)
+        self._forwarder = Forwarder(
+            lambda: self._offering.runtimes,
+            self._may_serve,
+            running,
+            lambda model: Meter(self._rates, model, time.monotonic()),
+        )
         return Link(
             self._identity,
             self._forwarder,
@@ -371,27 +375,6 @@ class Agent:
             "revision": self._offering.revision,
             "runtimes": [offered(one) for one in self._offering.runtimes],
         }
-
-
-def run(folder: Path) -> None:
-    """Run the agent of a folder until it is told to stop. Raises `Problem`."""
-    log = logging.getLogger("intertie.agent")
-    log.addHandler(logging.NullHandler())  # what matters to the owner is said once, not at every try
-    log.propagate = False
-
-    async def serve() -> None:
-        await Agent(folder).run()
-
-    with asyncio.Runner(loop_factory=_fast_loop()) as runner:
-        runner.run(serve())
-
-
-def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def _clock(moment: float) -> str:

@@ -76,7 +76,7 @@ def _serving(status: Mapping[str, Any]) -> str:
     serving = status["serving"]
     since = _since(serving["since"])
     if serving["state"] == "serving":
-        return f"yes, for {since}"
+        return f"yes, for {since}" if status["link"]["connected"] else "ready, but not connected"
     return f"no, for {since}: {serving['reason']} ({serving['state']})"
 
 
