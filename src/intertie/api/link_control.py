@@ -65,15 +65,16 @@ class ControlLane(Wired):
         "_id",
         "_jobs",
         "_nonce",
-        "_origin",
         "_running",
         "_timer",
+        "origin",
     )
 
     def __init__(self, door: Door, origin: str, address: str) -> None:
         self._wire(door.links, MAX_MESSAGE)
         self._door = door
-        self._origin = origin
+        self.origin = origin
+        """The address under which the agent reached us, as far as we can know."""
         self._address = address
         self._id = f"link_{secrets.token_hex(8)}"
         self._nonce = os.urandom(NONCE)
@@ -97,12 +98,12 @@ class ControlLane(Wired):
         self._timer = asyncio.get_running_loop().call_later(AUTH_SECONDS, self._too_late)
         now = int(time.time())
         signer = self._door.control.vault.signer
-        message = challenge_message(origin=self._origin, nonce=self._nonce, connection=self._id, time=now)
+        message = challenge_message(origin=self.origin, nonce=self._nonce, connection=self._id, time=now)
         self.say(
             Say.CHALLENGE,
             nonce=_packed(self._nonce),
             connection=self._id,
-            origin=self._origin,
+            origin=self.origin,
             time=now,
             protocols=[PROTOCOL],
             key=_packed(signer.public),
@@ -247,7 +248,7 @@ class ControlLane(Wired):
 
     def _signed(self, origin: str, node: str, instance: str) -> bytes:
         """What must be signed on this connection. Raises `LinkRefused` for an agent that wanted to be elsewhere."""
-        if origin != self._origin:
+        if origin != self.origin:
             raise LinkRefused(CloseCode.AUTH_FAILED, "the answer was meant for another gateway")
         return auth_message(
             origin=origin, nonce=self._nonce, connection=self._id, node=node, instance=instance
