@@ -88,7 +88,12 @@ async def test_an_answer_pours_in_the_callback_that_brings_it() -> None:
     far.head(content_type="x")
     assert await lane.head() == Head(200, {})
     got: list[bytes] = []
-    pouring = asyncio.create_task(lane.pour(lambda piece: got.append(piece) is None))
+
+    def take(piece: bytes) -> bool:
+        got.append(piece)
+        return True
+
+    pouring = asyncio.create_task(lane.pour(take))
     await turn()
     far.piece(b"a")
     assert got == [b"a"], "no turn of the loop in between"
