@@ -103,7 +103,12 @@ def test_a_new_key_is_asked_for_only_while_the_node_is_there(gateway: Gateway) -
     """Else the answer says so."""
     machine = enrolled(gateway.rest.control)
     asked: list[str] = []
-    gateway.state.ask_rotation = lambda node: asked.append(node) is None and len(asked) > 1
+
+    def ask(node: str) -> bool:
+        asked.append(node)
+        return len(asked) > 1
+
+    gateway.state.ask_rotation = ask
 
     assert gateway.client.post("/api/nodes/rig/rotate").status_code == 409
     answer = gateway.client.post("/api/nodes/rig/rotate")

@@ -48,7 +48,7 @@ def test_t29_every_route_but_the_public_ones_refuses_without_the_admin_key(
 
 
 def _open(path: str) -> set[int]:
-    """From elsewhere and without a configured address there is no installer, no file is called x, `{}` enrols nobody."""
+    """From elsewhere, without a configured address, there is no installer; no file is called x; `{}` enrols nobody."""
     return {409} if path in INSTALLERS else {400} if path in ENROLMENT else {200, 404}
 
 

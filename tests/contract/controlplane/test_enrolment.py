@@ -19,6 +19,7 @@ from intertie.controlplane.tokens import TokenWanted
 from intertie.core.errors import BadCall
 from intertie.core.terms import Trust
 from intertie.core.wire.enrolment import DEVICE_SECONDS, FLEET, SINGLE, read_token
+from intertie.core.wire.enrolment import make_token as make_text
 from tests.contract.controlplane.applicants import (
     ADDRESS,
     ADMIN,
@@ -177,7 +178,7 @@ def test_every_token_that_is_not_good_gets_one_answer(control: Control) -> None:
     clock.now += 3601
     tokens.revoke(control, "default", read_token(revoked).id, ADMIN)
     live, foreign = make_token(control, "d").token, make_token(control, "e").token
-    unknown = tokens.form.make_token(SINGLE, bytes(42))
+    unknown = make_text(SINGLE, bytes(42))
     mixed = _with_secret_of(live, foreign)
     bad = [expired, revoked, used, unknown, mixed, live[:-1], "nonsense", ""]
     answers = set()
