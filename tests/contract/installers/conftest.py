@@ -13,8 +13,8 @@ import pytest
 
 from tests.support.front import Front, front
 from tests.support.gateway import require_command
+from tests.support.machine import Ran, write_program
 
-Ran = subprocess.CompletedProcess[str]
 Installs = Callable[..., Ran]
 _FILES = ("cat", "chmod", "cp", "mkdir", "mktemp", "mv", "rm", "rmdir")
 TOOLS = (*_FILES, "dirname", "grep", "id", "readlink", "sed", "uname")
@@ -25,13 +25,6 @@ PYTHON = Path(sys.executable).resolve()
 """A Python outside this environment, as machines have."""
 BESIDE = Path(sys.executable).parent
 """Where the linters are."""
-
-
-def write_program(path: Path, *lines: str) -> None:
-    """A program of a few lines of shell."""
-    path.unlink(missing_ok=True)
-    path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
-    path.chmod(0o755)
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from intertie.agent.keys import SigningKey
 from intertie.api.install import ASSETS
 from intertie.controlplane.agent_files import ZIPAPP
 from intertie.core.wire.enrolment import manifest_message
-from tests.contract.installers.conftest import BESIDE, PYTHON, TOOLS, Installs, left, write_program
+from tests.contract.installers.conftest import BESIDE, PYTHON, TOOLS, Installs, left
 from tests.support.front import Front
 from tests.support.gateway import require_command
+from tests.support.machine import write_program
 
 pytestmark = pytest.mark.slow
 

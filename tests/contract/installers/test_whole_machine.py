@@ -2,52 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from intertie.controlplane.agent_files import ZIPAPP
-from tests.contract.installers.conftest import Ran, write_program
 from tests.support.front import Front
-from tests.support.gateway import require_command
+from tests.support.machine import LIST, Machine
 
 pytestmark = pytest.mark.slow
-
-PLACES = ("/opt", "/usr/local", "/home", "/root", "/var/lib", "/run", "/etc")
-"""Everything that an installation may touch."""
-
-
-class Machine:
-    """This machine with scratch copies of `PLACES`, and a service manager that only writes down what it is told."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.told = folder / "told"
-        """What the service manager was told, one line for each."""
-        write_program(folder / "systemctl", f'echo "$*" >>{shlex.quote(str(self.told))}')
-
-    def run(self, *steps: str, booted: bool = True) -> Ran:
-        """Run lines of shell there, as root, without a terminal."""
-        assert os.geteuid() == 0, "this needs root: a mount namespace, and a user of its own for the node"
-        lines = [f"cp -a /etc {self._folder}/etc"]
-        lines += [f"mount -t tmpfs none {place}" for place in PLACES if place != "/etc"]
-        lines += [f"mount --bind {self._folder}/etc /etc", "mkdir -p /usr/local/bin /root"]
-        if booted:
-            lines += ["mkdir -p /run/systemd/system", f"export PATH={self._folder}:$PATH"]
-        script = "\n".join(["set -e", *lines, *steps])
-        return subprocess.run(
-            [require_command("unshare", "util-linux"), "--mount", "/bin/sh", "-c", script],
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"},
-        )
 
 
 @pytest.fixture
@@ -60,9 +24,6 @@ def _script(served: Front, folder: Path) -> str:
     path = folder / "install.sh"
     path.write_text(served.script())
     return shlex.quote(str(path))
-
-
-LIST = f"find {' '.join(PLACES)} ! -type d ! -path '/etc/*-' | sort; cat /etc/passwd /etc/group"
 
 
 def test_a_node_for_the_whole_machine_and_back(machine: Machine, served: Front, tmp_path: Path) -> None:
