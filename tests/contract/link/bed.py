@@ -26,7 +26,7 @@ from intertie.controlplane.control import Control
 from intertie.core.wire.enrolment import auth_message, challenge_message
 from intertie.core.wire.http import WireRequest
 from intertie.core.wire.link import SUBPROTOCOL
-from intertie.dataplane.transport.link import Links, LinkTransport
+from intertie.dataplane.transport.link import Links, LinkTransport, Presence
 from intertie.settings import Settings
 from intertie.store import nodes, revision
 from intertie.store.nodes import NodeKeyRow, NodeRow
@@ -285,3 +285,34 @@ async def running(folder: Path, *, public_url: str | None = None, rate: float = 
         bed.server.stop_accepting()
         bed.server.abort_connections()
         control.database.close()
+
+
+def nothing() -> None:
+    """Nobody asks whether it was sent."""
+
+
+def presence(bed: Bed) -> Presence:
+    """The one connected node."""
+    (one,) = bed.links.presence()
+    return one
+
+
+async def attached(bed: Bed, lanes: int = 1, slots: int = 4) -> tuple[Attachment, list[ClientConnection]]:
+    """A node with some lanes parked."""
+    attachment = await bed.enrol().attach(slots)
+    opened = [await attachment.lane() for _ in range(lanes)]
+    await soon(lambda: presence(bed).lanes_parked == lanes)
+    return attachment, opened
+
+
+async def whole(bed: Bed, body: bytes = b"{}") -> tuple[int, bytes]:
+    """Ask and read all of the answer."""
+    pieces: list[bytes] = []
+
+    def take(piece: bytes) -> bool:
+        pieces.append(piece)
+        return True
+
+    async with bed.transport.open(bed.request(body), None, nothing) as wire:
+        assert await wire.pour(take)
+        return wire.head.status, b"".join(pieces)

@@ -15,7 +15,7 @@ from tests.contract.link.bed import Bed, running
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The loop of the gateway, and for lanes also the one it has on Windows."""
     loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"uvloop": uvloop.new_event_loop}
-    if item.path.stem == "test_lanes":
+    if item.path.stem in {"test_lanes", "test_hostile"}:
         loops["asyncio"] = asyncio.SelectorEventLoop
     return loops
 

@@ -3,59 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 from contextlib import suppress
 
 import pytest
-from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from intertie.core.errors import (
     NodeBusy,
     NodeRefused,
     UpstreamError,
-    UpstreamInvalid,
     UpstreamNoModel,
     UpstreamReset,
     UpstreamUnreachable,
 )
 from intertie.core.wire.link import PIECE, CloseCode
-from intertie.core.wire.websocket import BINARY, TEXT, encode
-from intertie.dataplane.transport.link import LinkTransport, Presence
-from tests.contract.link.bed import NODE, Attachment, Bed, closing, head, say, soon, taken
-
-
-def nothing() -> None:
-    """Nobody asks whether it was sent."""
-
-
-def presence(bed: Bed) -> Presence:
-    """The one connected node."""
-    (one,) = bed.links.presence()
-    return one
-
-
-async def attached(bed: Bed, lanes: int = 1, slots: int = 4) -> tuple[Attachment, list[ClientConnection]]:
-    """A node with some lanes parked."""
-    attachment = await bed.enrol().attach(slots)
-    opened = [await attachment.lane() for _ in range(lanes)]
-    await soon(lambda: presence(bed).lanes_parked == lanes)
-    return attachment, opened
-
-
-async def whole(bed: Bed, body: bytes = b"{}") -> tuple[int, bytes]:
-    """Ask and read all of the answer."""
-    pieces: list[bytes] = []
-
-    def take(piece: bytes) -> bool:
-        pieces.append(piece)
-        return True
-
-    async with bed.transport.open(bed.request(body), None, nothing) as wire:
-        assert await wire.pour(take)
-        return wire.head.status, b"".join(pieces)
+from intertie.dataplane.transport.link import LinkTransport
+from tests.contract.link.bed import NODE, Bed, attached, closing, head, nothing, presence, say, soon, taken, whole
 
 
 async def test_an_exchange_and_the_next_one_on_the_same_lane(bed: Bed) -> None:
@@ -366,118 +331,3 @@ async def test_a_gateway_that_goes_lets_streams_finish(bed: Bed) -> None:
     await say(lane, "end")
     assert await asking == (200, b"x")
     assert (await closing(lane))[0] == CloseCode.RESTARTING
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        '{"t":"head","status":200,"headers":{}}',
-        '{"t":"end"}',
-        '{"t":"refused","code":"busy","message":""}',
-        '{"t":"open"}',
-        "nonsense",
-        b"a piece",
-    ],
-)
-async def test_a_parked_lane_says_nothing(bed: Bed, said: str | bytes) -> None:
-    _, (lane,) = await attached(bed)
-    await lane.send(said)
-    assert (await closing(lane))[0] == CloseCode.PROTOCOL_ERROR
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        '{"t":"head","status":"200","headers":{}}',
-        '{"t":"head","status":101,"headers":{}}',
-        '{"t":"head","status":true,"headers":{}}',
-        '{"t":"head","status":200}',
-        '{"t":"head","status":200,"headers":{"content-type":1}}',
-        '{"t":"head","status":200,"headers":[]}',
-        '{"t":"end"}',
-        '{"t":"broken","code":"busy","message":""}',
-        '{"t":"want","lanes":1}',
-        b"a piece",
-    ],
-)
-async def test_an_answer_that_cannot_be_one_is_invalid(bed: Bed, said: str | bytes) -> None:
-    _, (lane,) = await attached(bed)
-    asking = asyncio.create_task(whole(bed))
-    await taken(lane)
-    await lane.send(said)
-    with pytest.raises(UpstreamInvalid):
-        await asking
-    assert (await closing(lane))[0] == CloseCode.PROTOCOL_ERROR
-
-
-async def test_fuzzed_frames_end_a_lane_and_nothing_else(bed: Bed) -> None:
-    attachment, _ = await attached(bed, lanes=0)
-    chance = random.Random(7)
-    good = [
-        encode(TEXT, b'{"t":"head","status":200,"headers":{}}', b"abcd"),
-        encode(BINARY, b"x" * 300, b"\0\0\0\0"),
-        encode(TEXT, b'{"t":"end"}', b"wxyz"),
-    ]
-    for _ in range(60):
-        lane = await attachment.lane()
-        await soon(lambda: presence(bed).lanes_parked >= 1)
-        asking = asyncio.create_task(whole(bed))
-        await taken(lane)
-        garbled = bytearray(b"".join(chance.choices(good, k=4)))
-        for _ in range(chance.randrange(1, 6)):
-            garbled[chance.randrange(len(garbled))] = chance.randrange(256)
-        lane.transport.write(bytes(garbled) if chance.random() < 0.8 else chance.randbytes(64))
-        await asyncio.sleep(0)
-        lane.transport.close()
-        with suppress(UpstreamError):
-            await asking
-        await soon(lambda: presence(bed).lanes_busy == 0)
-    lane = await attachment.lane()
-    asking = asyncio.create_task(whole(bed))
-    await taken(lane)
-    await head(lane)
-    await say(lane, "end")
-    assert await asking == (200, b"")
-
-
-async def test_random_cancels_leave_no_busy_slot(bed: Bed) -> None:
-    attachment, _ = await attached(bed, lanes=0, slots=8)
-    chance = random.Random(3)
-
-    async def serve(lane: ClientConnection) -> None:
-        with suppress(ConnectionClosed):
-            while True:
-                await taken(lane)
-                await head(lane)
-                for _ in range(5):
-                    await lane.send(b"data: x\n\n")
-                    await asyncio.sleep(0.001)
-                await say(lane, "end")
-
-    serving: set[asyncio.Task[None]] = set()
-
-    async def provide() -> None:
-        with suppress(ConnectionClosed):
-            while True:
-                message = json.loads(await attachment.control.recv())
-                for _ in range(message.get("lanes", 0)):
-                    task = asyncio.create_task(serve(await attachment.lane()))
-                    serving.add(task)
-                    task.add_done_callback(serving.discard)
-
-    providing = asyncio.create_task(provide())
-
-    async def ask() -> None:
-        asking = asyncio.create_task(whole(bed))
-        await asyncio.sleep(chance.random() * 0.01)
-        asking.cancel()
-        with suppress(asyncio.CancelledError, UpstreamError):
-            await asking
-
-    for _ in range(15):
-        await asyncio.gather(*(ask() for _ in range(20)))
-    await soon(lambda: presence(bed).lanes_busy == 0)
-    assert bed.slots() == 8
-    providing.cancel()
-    await attachment.control.close()
-    await soon(lambda: not serving)
