@@ -52,6 +52,11 @@ EXCEPTIONS: Final[tuple[Allowed, ...]] = (
         "the border of the admin API: what nobody foresaw is logged and answered with an id",
     ),
     Allowed(
+        "parameters",
+        "cli.nodes:token",
+        "a command's options are its parameters: what an operator may say of a token is one command's affair",
+    ),
+    Allowed(
         "broad except",
         "agent.sensors:_tried",
         "the border to drivers and desktops: whatever one of them raises, the watch for the owner's return goes on",
