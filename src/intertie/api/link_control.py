@@ -213,7 +213,15 @@ class ControlLane(Wired):
 
     async def _admit(self, auth: Mapping[str, Any]) -> None:
         door = self._door
-        admission = await asyncio.to_thread(nodes.admit, door.control, auth, signed=self._signed, address=self._address)
+        try:
+            admission = await asyncio.to_thread(
+                nodes.admit, door.control, auth, signed=self._signed, address=self._address
+            )
+        except LinkRefused as refusal:
+            there = door.links.of(auth["node"]) if refusal.code is CloseCode.DUPLICATE else None
+            if there is not None:  # the other machine with this key; it must hear the same reason
+                there.break_off(refusal.code, refusal.reason)
+            raise
         if not await door.known(admission.node):
             raise LinkRefused(CloseCode.REVOKED, "this node was revoked")
         if self.closed:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from intertie.core.wire.enrolment import rotate_message
 from intertie.core.wire.link import CloseCode
@@ -104,6 +104,24 @@ async def test_a_newer_instance_takes_the_place_even_of_a_half_open_one(bed: Bed
     assert [presence.instance for presence in bed.links.presence()] == ["instance-2"]
     late = await old.lane()
     assert (await closing(late))[0] == CloseCode.TICKET, "the old instance's ticket is worth nothing now"
+
+
+async def test_two_machines_with_one_key_both_hear_that_there_are_two(bed: Bed) -> None:
+    machine = bed.enrol()
+    copy = Machine(bed, NODE, machine.key, "instance-of-the-copy")
+    before = control = (await machine.attach()).control
+    for one in [copy, machine] * 10:
+        control = await one.dial()
+        await control.send(json.dumps(one.answer(json.loads(await control.recv()))))
+        try:
+            await control.recv()
+        except ConnectionClosed:
+            break
+        assert (await closing(before))[0] == CloseCode.SUPERSEDED
+        before = control
+
+    assert [(await closing(one))[0] for one in (control, before)] == [CloseCode.DUPLICATE] * 2
+    assert not bed.links.presence()
 
 
 async def test_the_same_instance_may_dial_again_before_its_loss_is_noticed(bed: Bed) -> None:
