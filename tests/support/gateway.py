@@ -82,6 +82,7 @@ class Gateway:
     def start(self) -> None:
         """Start it and wait until it is ready. The configuration file is written anew, as JSON, which is YAML."""
         (self.data / "gateway.json").unlink(missing_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / "intertie.yaml"
         file.write_text(json.dumps(self.configuration, indent=1), encoding="utf-8")
         begun = time.monotonic()

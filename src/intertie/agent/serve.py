@@ -176,7 +176,7 @@ class Agent:
 
     def _make_link(self) -> Link:
         self._forwarder = Forwarder(
-            lambda: self._offering.runtimes,
+            lambda: inventory.granted(self._offering.runtimes, self._wishes.slots),
             self._may_serve,
             running,
             lambda model: Meter(self._rates, model, time.monotonic()),
@@ -201,7 +201,7 @@ class Agent:
         return self._may_serve() is None and not self._forwarder.busy
 
     def _slots(self, runtimes: Sequence[Runtime]) -> int:
-        able = inventory.total_slots(runtimes)
+        able = inventory.total_slots(inventory.granted(runtimes, self._wishes.slots))
         return able if self._wishes.slots is None else min(able, self._wishes.slots)
 
     def _own_pids(self) -> set[int]:

@@ -215,7 +215,7 @@ def _temperature(value: object) -> float | None:
 def _slots(value: object) -> int | None:
     if value is None:
         return None
-    number = _number(value, 1, 256, "a whole number")
+    number = _number(value, 1, 1024, "a whole number")
     if number != int(number):
         raise ValueError(f"must be a whole number, not {value!r}")
     return int(number)

@@ -65,7 +65,7 @@ def test_each_wish_is_read_as_it_may_be_written(given: dict[str, Any], name: str
         ({"programs": [str(n) for n in range(65)]}, "programs: 65 programs are more than 64"),
         ({"max_temperature": 200}, "max_temperature: must be degrees Celsius from 30 to 110"),
         ({"on_battery": "yes"}, "on_battery: must be true or false, not 'yes'"),
-        ({"slots": 0}, "slots: must be a whole number from 1 to 256; 0 is out of range"),
+        ({"slots": 0}, "slots: must be a whole number from 1 to 1024; 0 is out of range"),
         ({"slots": 1.5}, "slots: must be a whole number, not 1.5"),
     ],
 )

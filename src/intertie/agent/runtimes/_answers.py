@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from intertie.agent.inventory import LONGEST_NAME
 
-MOST_SLOTS: Final = 256
+MOST_SLOTS: Final = 1024
 """Exchanges at a time that one runtime is ever trusted with, whatever it says."""
 _LARGEST: Final = 10**9
 

@@ -32,7 +32,9 @@ class Compatible:
 
 def runtime(site: Site, listed: Listed) -> Runtime:
     """From `/v1/models` alone. One slot, because nobody says that it can do more; the owner may."""
-    return Runtime("compatible", site.url, site.key, "", tuple(_model(entry) for entry in listed.entries), slots=1)
+    return Runtime(
+        "compatible", site.url, site.key, "", tuple(_model(entry) for entry in listed.entries), slots=1, guessed=True
+    )
 
 
 def _model(entry: Mapping[str, Any]) -> Model:

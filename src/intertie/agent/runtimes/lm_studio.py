@@ -105,7 +105,8 @@ def runtime(site: Site, found: tuple[Model, ...]) -> Runtime:
     Its version is told nowhere.
     """
     told = sum(model.slots or 1 for model in found if model.loaded)
-    return Runtime("lm_studio", site.url, site.key, "", found, slots=slots(told) or 1)
+    guessed = all(model.slots is None for model in found)
+    return Runtime("lm_studio", site.url, site.key, "", found, slots=slots(told) or 1, guessed=guessed)
 
 
 KIND: Final = LMStudio()

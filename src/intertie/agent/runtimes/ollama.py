@@ -87,7 +87,7 @@ def models(tags: object, loaded: object, shown: Mapping[str, Mapping[str, Any]])
 
 def runtime(site: Site, version: object, found: tuple[Model, ...]) -> Runtime:
     """One slot: OLLAMA_NUM_PARALLEL is 1 unless its owner says otherwise, and nothing tells. The owner may say more."""
-    return Runtime("ollama", site.url, site.key, word(members(version).get("version")), found, slots=1)
+    return Runtime("ollama", site.url, site.key, word(members(version).get("version")), found, slots=1, guessed=True)
 
 
 def _local(tags: object) -> list[dict[str, Any]]:

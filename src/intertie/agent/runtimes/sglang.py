@@ -81,7 +81,9 @@ def runtime(
         for entry in listed.entries
     )
     version = word(server.get("version"))
-    return Runtime("sglang", site.url, site.key, version, found, slots=most or UNKNOWN_SLOTS, queue=queue)
+    guessed = most is None
+    most = most or UNKNOWN_SLOTS
+    return Runtime("sglang", site.url, site.key, version, found, slots=most, guessed=guessed, queue=queue)
 
 
 def most_running(server: Mapping[str, Any]) -> int | None:

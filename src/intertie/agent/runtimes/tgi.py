@@ -69,6 +69,7 @@ def runtime(site: Site, listed: Listed, info: Mapping[str, Any], metrics: str) -
         word(info.get("version")),
         found,
         slots=most or 1,
+        guessed=most is None,
         queue=count(metrics, "tgi_queue_size"),
     )
 

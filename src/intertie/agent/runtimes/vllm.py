@@ -73,6 +73,7 @@ def runtime(site: Site, listed: Listed, version: object, metrics: str, paths: fr
         word(members(version).get("version")),
         tuple(Model(**{**vars(model), "slots": slots}) for model in found),
         slots=slots or UNKNOWN_SLOTS,
+        guessed=slots is None,
         queue=count(metrics, "num_requests_waiting"),
     )
 

@@ -60,7 +60,7 @@ def test_without_the_cache_in_the_metrics_slots_are_a_guess(metrics: str) -> Non
 
 def test_slots_have_bounds() -> None:
     assert whole_requests(METRICS, 10**6) == 4
-    assert whole_requests(METRICS, 64) == 256
+    assert whole_requests(METRICS, 64) == 1024
     assert whole_requests(METRICS, 0) is None
 
 
