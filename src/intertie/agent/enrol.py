@@ -69,8 +69,8 @@ class Refused(Problem):
 
 def read_address(text: str) -> Address:
     """The gateway's address. Without a scheme it is https, on this machine http. Raises `Problem`."""
-    given = text.strip().rstrip("/")
-    if "://" not in given:
+    given = text.strip()
+    if "://" not in given and not given.lower().startswith(("http:", "https:")):
         given = ("http://" if is_loopback(_host(f"http://{given}")) else "https://") + given
     try:
         origin = enrolment.origin(given)

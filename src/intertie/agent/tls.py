@@ -18,7 +18,7 @@ def explain(error: BaseException, origin: str) -> Problem | None:
             remedy = "it seems to speak plain HTTP there; check the port, or give the address with http://"
         else:
             remedy = "a proxy or firewall on the way may interfere; try from another network"
-        return Problem(f"no secure connection to {origin}: {error.reason or told}", remedy, code="tls_failed")
+        return Problem(f"no secure connection to {origin}: {error.strerror or told}", remedy, code="tls_failed")
     return None
 
 
