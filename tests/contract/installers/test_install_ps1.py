@@ -17,7 +17,7 @@ from intertie.api.install import ASSETS
 from tests.support.front import Front
 
 LANGUAGE = Language(tree_sitter_powershell.language())
-FACTS = {"UvWanted": False, "System": False, "Enrolled": False, "Service": True, "KeepKey": False}
+FACTS = {"UvWanted": False, "System": False, "Enrolled": False, "TokenGiven": False, "Service": True, "KeepKey": False}
 """What the rows ask for, as on a fresh machine of one person."""
 
 
@@ -159,6 +159,12 @@ def test_python_comes_first_where_there_is_none(table: list[dict[str, str]]) -> 
 def test_a_node_keeps_its_identity_on_upgrade(table: list[dict[str, str]]) -> None:
     """It is not enrolled again."""
     assert _steps(table, "install", Enrolled=True) == ["Download", "PutFiles", "AddTask"]
+
+
+def test_a_new_token_enrols_it_again(table: list[dict[str, str]]) -> None:
+    """A node that was revoked comes back so; a fresh one is enrolled once."""
+    assert _steps(table, "install", Enrolled=True, TokenGiven=True) == ["Download", "PutFiles", "JoinAgain", "AddTask"]
+    assert _steps(table, "install", TokenGiven=True) == ["Download", "PutFiles", "Join", "AddTask"]
 
 
 def test_a_node_of_the_whole_machine_closes_its_folder_before_a_key_is_in_it(table: list[dict[str, str]]) -> None:

@@ -216,6 +216,22 @@ def test_install_upgrade_and_uninstall_for_one_person(
     assert left(home) == []
 
 
+def test_a_new_token_enrols_a_node_again(installs: Installs, home: Path, served: Front, tmp_path: Path) -> None:
+    """As after a revocation. A token that is refused leaves the node what it was, and the upgrade is done."""
+    installs("--user", "--no-service", "--token-file", _token_file(tmp_path, served))
+    before = (home / ".intertie-node/node.json").read_text()
+    used = installs("--user", "--no-service", environ={"INTERTIE_TOKEN": (tmp_path / "token").read_text().strip()})
+    assert used.returncode == 0, used.stderr
+    assert "stays the node it was" in used.stderr
+    assert (home / ".intertie-node/node.json").read_text() == before
+
+    fresh = installs("--user", "--no-service", environ={"INTERTIE_TOKEN": served.house.token()})
+
+    assert (fresh.returncode, fresh.stderr) == (0, "")
+    assert (home / ".intertie-node/node.json").read_text() != before
+    assert len(served.house.nodes) == 2
+
+
 def test_the_identity_may_be_kept(installs: Installs, home: Path, served: Front, tmp_path: Path) -> None:
     """--keep-key leaves what makes this machine the same node again."""
     installs("--user", "--no-service", "--token-file", _token_file(tmp_path, served))

@@ -42,8 +42,8 @@ def test_a_node_for_the_whole_machine_and_back(machine: Machine, served: Front, 
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
     assert (tmp_path / "after").read_text() == (tmp_path / "before").read_text()
-    owners = dict(reversed(line.split(" ", 2)[::2]) for line in (tmp_path / "owners").read_text().splitlines())
-    modes = {line.split()[2]: line.split()[1] for line in (tmp_path / "owners").read_text().splitlines()}
+    rows = [line.split() for line in (tmp_path / "owners").read_text().splitlines()]
+    owners, modes = {path: owner for owner, _, path in rows}, {path: mode for _, mode, path in rows}
     assert owners[f"/opt/intertie-node/{ZIPAPP}"] == "root"
     assert owners["/var/lib/intertie-node/node.json"] == "intertie-node"
     assert modes["/var/lib/intertie-node"] == "700"

@@ -66,7 +66,8 @@ function Get-IntertieTable {
         @{ Mode = 'install'; If = ''; Do = 'Download'; Say = 'download {Zipapp} from the gateway and check its SHA-256 and signature' }
         @{ Mode = 'install'; If = ''; Do = 'PutFiles'; Say = 'put it into {Folder}, with the command {Launcher}' }
         @{ Mode = 'install'; If = 'System'; Do = 'LockFolder'; Say = 'let only administrators and the service into {NodeFolder}' }
-        @{ Mode = 'install'; If = 'Enrolled'; Do = ''; Say = 'keep the identity in {NodeFolder}' }
+        @{ Mode = 'install'; If = 'Enrolled !TokenGiven'; Do = ''; Say = 'keep the identity in {NodeFolder}' }
+        @{ Mode = 'install'; If = 'Enrolled TokenGiven'; Do = 'JoinAgain'; Say = 'enrol this machine again with the new token; where that is refused, keep the identity in {NodeFolder}' }
         @{ Mode = 'install'; If = '!Enrolled'; Do = 'Join'; Say = 'enrol this machine; its own key stays in {NodeFolder}' }
         @{ Mode = 'install'; If = 'Service !System'; Do = 'AddTask'; Say = 'start it now and whenever you log on: scheduled task {Task}' }
         @{ Mode = 'install'; If = 'Service System'; Do = 'AddTask'; Say = 'start it now and with the machine: scheduled task {Task}' }
@@ -118,6 +119,7 @@ function Get-IntertieFacts {
     $facts.UvFolder = Join-Path $facts.Folder 'uv'
     $facts.Launcher = Join-Path $facts.Folder 'intertie-node.cmd'
     $facts.Enrolled = Test-Path (Join-Path $facts.NodeFolder 'node.json')
+    $facts.TokenGiven = [bool]($Options.TokenFile -or $env:INTERTIE_TOKEN)
     $facts.Service = -not $Options.NoService
     $facts.Python = ''
     $facts.UvWanted = $false
@@ -252,9 +254,9 @@ function Invoke-IntertieLockFolder {
 }
 
 function Invoke-IntertieJoin {
-    param($Facts)
+    param($Facts, [string[]]$More = @())
     $token = Get-IntertieToken $Facts
-    $words = @('join', $Facts.Gateway, '--no-run')
+    $words = @('join', $Facts.Gateway, '--no-run') + $More
     if ($Facts.Name) { $words += @('--name', $Facts.Name) }
     if ($Facts.Idle) { $words += '--idle' }
     if ($Facts.Insecure) { $words += '--insecure' }
@@ -270,6 +272,15 @@ function Invoke-IntertieJoin {
     }
     if ($LASTEXITCODE -ne 0) {
         throw 'This machine is not enrolled; see above. Run this again when that is mended, or undo it with -Uninstall.'
+    }
+}
+
+function Invoke-IntertieJoinAgain {
+    param($Facts)
+    try {
+        Invoke-IntertieJoin $Facts '--replace'
+    } catch {
+        Write-Warning 'This machine was not enrolled again; see above. It stays the node it was.'
     }
 }
 

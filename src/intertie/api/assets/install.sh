@@ -178,7 +178,7 @@ print(getattr(sys, "_base_executable", None) or sys.executable)' 2>/dev/null </d
 usable_by_service() {
   [ "$scope" = user ] && return 0
   usable_real=$(readlink -f "$1" 2>/dev/null || printf '%s' "$1")
-  case $usable_real in /root/* | /home/* | /Users/*) return 1 ;; esac
+  case $usable_real in /root[/]* | /home/* | /Users/*) return 1 ;; esac
   [ -n "${HOME:-}" ] && [ "$HOME" != / ] || return 0
   case $usable_real in "$HOME"/*) return 1 ;; esac
 }
@@ -259,8 +259,11 @@ check_gateway() {
 is_ours() { grep -q 'installed by install.sh of an Intertie gateway' "$1" 2>/dev/null; }
 
 plan_install() {
-  enrolled=0
-  [ ! -e "$node_folder/node.json" ] || enrolled=1
+  enrolled=0 again=0
+  if [ -e "$node_folder/node.json" ]; then
+    enrolled=1
+    if [ -n "$token_file${INTERTIE_TOKEN:-}" ]; then again=1; fi
+  fi
   if [ -e "$launcher" ] && ! is_ours "$launcher"; then
     die "$launcher is there already and was not made by this script." "Move it away and run this again."
   fi
@@ -279,7 +282,9 @@ plan_install() {
   say "  download $ZIPAPP from the gateway and check its SHA-256 and signature"
   say "  put it into $home, and the command $launcher"
   [ "$system-$scope" != Linux-system ] || say "  make the system user $service_user, who may nothing but run it"
-  if [ "$enrolled" = 1 ]; then
+  if [ "$again" = 1 ]; then
+    say "  enrol this machine again with the new token; where that is refused, keep the identity in $node_folder"
+  elif [ "$enrolled" = 1 ]; then
     say "  keep the identity in $node_folder"
   else
     say "  enrol this machine; its own key stays in $node_folder"
@@ -418,7 +423,7 @@ install_files() {
 }
 
 join() {
-  set -- join "$GATEWAY" --no-run
+  set -- join "$GATEWAY" --no-run "$@"
   [ -z "$name" ] || set -- "$@" --name "$name"
   [ "$idle" = 0 ] || set -- "$@" --idle
   [ "$insecure" = 0 ] || set -- "$@" --insecure
@@ -433,7 +438,7 @@ join() {
     INTERTIE_TOKEN=$token "$launcher" "$@" </dev/null
   else
     "$launcher" "$@" </dev/null
-  fi || die "this machine is not enrolled; see above." "Run this again when that is mended, or undo it with --uninstall."
+  fi
 }
 
 start_service() {
@@ -489,7 +494,7 @@ install_node() {
   fi
   confirm
   token=''
-  [ "$enrolled" = 1 ] || find_token
+  if [ "$enrolled" = 0 ] || [ "$again" = 1 ]; then find_token; fi
   umask 022
   stage=$(mktemp -d)
   trap 'rm -rf "$stage"' EXIT
@@ -500,7 +505,12 @@ install_node() {
   download "files/$ZIPAPP"
   verify
   install_files
-  [ "$enrolled" = 1 ] || join
+  if [ "$again" = 1 ]; then
+    join --replace || warn "this machine was not enrolled again; see above. It stays the node it was."
+  elif [ "$enrolled" = 0 ]; then
+    join || die "this machine is not enrolled; see above." \
+      "Run this again when that is mended, or undo it with --uninstall."
+  fi
   start_service
   say ''
   if [ "$service" = none ]; then
