@@ -85,7 +85,7 @@ def read_address(text: str) -> Address:
             "the enrolment token is asked for, or comes from --token-file or INTERTIE_TOKEN",
             status=USAGE,
         )
-    path = parts.path.removesuffix("/v1").rstrip("/")
+    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
     return Address(origin + path, origin, origin.startswith("http:") and not is_loopback(parts.hostname or ""))
 
 

@@ -28,7 +28,7 @@ def test_an_address_is_read_in_every_usual_spelling(typed: str, base: str, origi
 
 
 @pytest.mark.parametrize(
-    "typed", ["", "ftp://x", "https://", "https://x:y", "https://u@x", "https://x?t=1", "https://x#f"]
+    "typed", ["", "ftp://x", "https://", "https:/x", "https://x:y", "https://u@x", "https://x?t=1", "https://x#f"]
 )
 def test_what_is_no_address_is_refused(typed: str) -> None:
     with pytest.raises(Problem):
