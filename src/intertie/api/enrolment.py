@@ -1,11 +1,12 @@
 """`/link/enrol` and `/link/device`: how machines become nodes. Open to strangers, so everything here is bounded.
 
 A stranger gets ten attempts a minute, 64 KiB a body, and one answer for every token that is not good. What was refused
-is recorded after the answer is sent, so that its time tells nothing.
+is recorded after the answer is sent, and a refusal's time tells nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any, Final, TypeVar
 
@@ -21,7 +22,7 @@ from intertie.api.state import AdminState, state
 from intertie.controlplane import audit, devices, enrolment
 from intertie.controlplane.admin_key import on_this_machine
 from intertie.controlplane.devices import DeviceGrant, DevicePoll
-from intertie.controlplane.enrolment import Applicant, Enrolled, TokenApplicant
+from intertie.controlplane.enrolment import Applicant, Enrolled, EnrolmentRefused, TokenApplicant
 from intertie.controlplane.origins import Reached, reached
 from intertie.core.errors import BadCall, GatewayError, TooLarge
 
@@ -29,6 +30,8 @@ router: Final = APIRouter(prefix="/link", tags=["enrolment"])
 State = Annotated[AdminState, Depends(state)]
 
 BODY_LIMIT: Final = 64 * 1024
+REFUSAL_SECONDS: Final = 0.05
+"""After which every token that is not good is refused, so that the time does not tell which kind it is."""
 
 B = TypeVar("B", TokenApplicant, Applicant, DevicePoll)
 
@@ -91,6 +94,8 @@ async def _served(
     request: Request, state: AdminState, kind: type[B], act: Callable[[B, Reached, str], Response]
 ) -> Response:
     address = request.client.host if request.client else ""
+    clock = asyncio.get_running_loop().time
+    answer_at = clock() + REFUSAL_SECONDS
     try:
         if kind is not DevicePoll:
             enrolment.attempt(state.control, address)
@@ -98,6 +103,8 @@ async def _served(
         at = _reached(request, body.origin, state.public_url)
         response = await run_in_threadpool(act, body, at, address)
     except GatewayError as error:
+        if isinstance(error, EnrolmentRefused):
+            await asyncio.sleep(max(0.0, answer_at - clock()))
         response = problems.answer(error, request.scope["intertie.request_id"])
     response.background = BackgroundTask(audit.flush, state.control)
     return response

@@ -50,6 +50,12 @@ def token(
     json: Json = False,
 ) -> None:
     """Make an enrolment token and show it, once, with the lines to paste on the machine."""
+    if for_ and (label or trust or ephemeral):
+        raise CommandProblem(
+            f"{for_} keeps its labels and trust class",
+            f"change them with: intertie nodes label {for_} LABEL...   or: intertie nodes set {for_} --trust CLASS",
+            code="kept",
+        )
     body = {
         "name": name,
         "node": for_,

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from intertie.api.enrolment import BODY_LIMIT
+from intertie.api.enrolment import BODY_LIMIT, REFUSAL_SECONDS
 from intertie.core.wire.enrolment import read_token
 from tests.contract.api.conftest import HERE, Gateway
 from tests.contract.controlplane.applicants import Machine
@@ -47,7 +47,7 @@ def test_a_machine_enrols_and_is_known_at_once(gateway: Gateway) -> None:
 
 
 def test_every_bad_token_gets_the_same_bytes(gateway: Gateway) -> None:
-    """But for the id of the request."""
+    """But for the id of the request, and after the same time."""
     used = _token(gateway)
     gateway.stranger.post("/link/enrol", json=_body(Machine(), used))
     gone = _token(gateway)
@@ -63,6 +63,7 @@ def test_every_bad_token_gets_the_same_bytes(gateway: Gateway) -> None:
     assert {one.status_code for one in answers} == {401}
     assert len(bodies) == 1
     assert answers[0].json()["error"]["code"] == "enrolment_refused"
+    assert all(one.elapsed.total_seconds() >= REFUSAL_SECONDS for one in answers)
     headers = [{name: value for name, value in one.headers.items() if name != "x-request-id"} for one in answers]
     assert all(one == headers[0] for one in headers)
 
