@@ -89,8 +89,8 @@ class Exchange:
         self._release = release
         self._meter = meter
         self._carrier = carrier
-        self._runtime: Runtime | None = None
-        self._refusal: tuple[Refusal, str] | None = None
+        self._runtime = chosen if isinstance(chosen, Runtime) else None
+        self._refusal = None if isinstance(chosen, Runtime) else (chosen, _WORDS[chosen])
         self._connection: Connection | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._asked = order.length == 0
@@ -104,10 +104,6 @@ class Exchange:
         self._early: list[Callable[[], None]] | None = None
         self._mode = _Mode.FLOWS
         self._assembler: Assembler | None = None
-        if isinstance(chosen, Refusal):
-            self._refusal = (chosen, _WORDS[chosen])
-        else:
-            self._runtime = chosen
 
     def __repr__(self) -> str:
         return f"<Exchange {self.order.id} {self.order.path} {self._mode.name.lower()}>"
@@ -273,7 +269,7 @@ class Exchange:
             self._mode = _Mode.ASSEMBLED
             self._assembler = Assembler()
         else:
-            self._carrier.head(head.status, self._told(head))
+            self._carrier.head(head.status, _told(head))
 
     def _pass(self, piece: bytes) -> None:
         if self._over:
@@ -312,7 +308,7 @@ class Exchange:
             self._break(problem)
         elif mode is _Mode.COLLECTED:
             self._leave(clean=True)
-            self._answer(head.status, self._told(head), self._error_body())
+            self._answer(head.status, _told(head), _error_body(self._kept))
         else:
             self._leave(clean=True)
             self._carrier.end()
@@ -366,15 +362,15 @@ class Exchange:
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
             self.clean = clean
-            if clean and self._meter is not None and self._head is not None and self._head.status == 200:
+            if self._meter is not None and clean and self._head and self._head.status == 200:
                 self._meter.over()
             self._release(self, runtime)
 
-    def _told(self, head: AnswerHead) -> dict[str, str]:
-        return {name: head.headers[name][:256] for name in _TOLD if name in head.headers}
 
-    def _error_body(self) -> bytes:
-        """The runtime's own words, or ours if there are too many of them."""
-        if len(self._kept) <= MAX_ERROR:
-            return bytes(self._kept)
-        return _TOO_LONG
+def _told(head: AnswerHead) -> dict[str, str]:
+    return {name: head.headers[name][:256] for name in _TOLD if name in head.headers}
+
+
+def _error_body(kept: bytearray) -> bytes:
+    """The runtime's own words, or ours if there are too many of them."""
+    return bytes(kept) if len(kept) <= MAX_ERROR else _TOO_LONG

@@ -68,6 +68,27 @@ class Shown(NamedTuple):
     reason: str
 
 
+class Notes:
+    """Tells the owner each thing once, until it changes."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._said: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"<Notes about {', '.join(self._said)}>"
+
+    def note(self, about: str, text: str) -> None:
+        """Say `text`, unless it is what was said last about this."""
+        if text and self._said.get(about) != text:
+            self._said[about] = text
+            self._say(text)
+
+    def forget(self, about: str) -> None:
+        """What is said next about this is news."""
+        self._said.pop(about, None)
+
+
 class Agent:
     """The agent of one folder. `run` returns when it was told to stop or to leave."""
 
@@ -82,7 +103,7 @@ class Agent:
         self._standing: Standing | None = None
         self._shown = Shown(Serving.IDLE_WAIT, "starting")
         self._shown_at = time.time()
-        self._said: dict[str, str] = {}
+        self._notes = Notes(say)
         self._files = Alterations(folder)
         self._written: tuple[str, float] = ("", 0.0)
         self._told_at = 0.0
@@ -146,7 +167,7 @@ class Agent:
         self._spawn(self._watch.run(self._stood))
         self._spawn(self._look())
         self._supervisor.tell("READY=1")
-        over = self._spawn(self._wait())
+        over = self._spawn(self._over.wait())
         try:
             while not over.done():
                 done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -161,9 +182,6 @@ class Agent:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             self._write_status(stopped=True)
             self._keep_rates()
-
-    async def _wait(self) -> None:
-        await self._over.wait()
 
     async def _leave(self, reason: str) -> None:
         await self._link.leave(self._wishes.yield_seconds, reason)
@@ -217,7 +235,7 @@ class Agent:
         names = [model["name"] for model in message["models"]]
         count = f"{len(names)} model{'' if len(names) == 1 else 's'}"
         shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-        self._note("models", f"Offers {count}: {shown}" if names else "Found no runtime with a model yet.")
+        self._notes.note("models", f"Offers {count}: {shown}" if names else "Found no runtime with a model yet.")
 
     def _stood(self, standing: Standing) -> None:
         self._standing = standing
@@ -225,7 +243,7 @@ class Agent:
 
     def _link_changed(self) -> None:
         state = self._link.state
-        self._note("link", f"Connected to {self._identity.origin}." if state.connected else state.say)
+        self._notes.note("link", f"Connected to {self._identity.origin}." if state.connected else state.say)
 
     def _judge(self) -> None:
         """Decide whether this node serves, and tell whom it concerns if that changed."""
@@ -239,7 +257,7 @@ class Agent:
             self._link.yield_running(self._wishes.yield_seconds)
         self._tell_status()
         if not self._leaving:
-            self._note("serving", "Serving." if now.state is Serving.SERVING else f"Not serving: {now.reason}.")
+            self._notes.note("serving", "Serving." if now.state is Serving.SERVING else f"Not serving: {now.reason}.")
 
     def _decide(self) -> Shown:
         if self._leaving:
@@ -266,11 +284,6 @@ class Agent:
         if self._leaving or self._intent.paused or latest is None or latest.state is not self._shown.state:
             return self._shown.reason
         return latest.reason
-
-    def _note(self, about: str, text: str) -> None:
-        if text and self._said.get(about) != text:
-            self._said[about] = text
-            self._say(text)
 
     # -- twice a second ----------------------------------------------------------------------------------------------
 
@@ -308,17 +321,17 @@ class Agent:
         try:
             self._wishes = Wishes.load(self._folder / WISHES)
         except WishRefused as refused:
-            self._note("wishes", f"The old wishes stay in force: {refused}")
+            self._notes.note("wishes", f"The old wishes stay in force: {refused}")
             return
         self._watch.wish(self._wishes)
         self._offering.tell()
-        self._note("wishes", " ".join(self._wishes.describe().splitlines()))
+        self._notes.note("wishes", " ".join(self._wishes.describe().splitlines()))
 
     def _take_offer(self) -> None:
         try:
             self._offering.take(read_offer(self._folder))
         except Problem as problem:
-            self._note("offer", f"The same runtimes stay approved: {problem}")
+            self._notes.note("offer", f"The same runtimes stay approved: {problem}")
 
     def _keep_rates(self) -> None:
         if self._rates.changed:
@@ -338,7 +351,7 @@ class Agent:
         old, self._identity = self._link, found
         self._link = self._make_link()
         old.close()
-        self._said.pop("link", None)
+        self._notes.forget("link")
         self._say(f"Now node {found.name} of {found.origin}.")
         self._spawn(self._link.run())
         self._offering.tell(again=True)
