@@ -23,6 +23,8 @@ from intertie.dataplane.transport.wired import Wired
 
 MAX_MESSAGE: Final = 512 * 1024
 """Bytes of an inventory; everything else is far smaller."""
+MAX_AUTH: Final = 16 * 1024
+"""Bytes that a stranger may make the gateway hold."""
 MESSAGES_PER_SECOND: Final = 5.0
 MESSAGES_AT_ONCE: Final = 50.0
 """A node that says more than this is closed."""
@@ -71,7 +73,7 @@ class ControlLane(Wired):
     )
 
     def __init__(self, door: Door, origin: str, address: str) -> None:
-        self._wire(door.links, MAX_MESSAGE)
+        self._wire(door.links, MAX_AUTH)
         self._door = door
         self.origin = origin
         """The address under which the agent reached us, as far as we can know."""
@@ -132,7 +134,7 @@ class ControlLane(Wired):
         super().connection_lost(exc)
         self._jobs.clear()
         self._be_patient()
-        attached = self._door.links.detach(self)
+        attached = self._door.links.detach(self) if self._attached is not None else None
         if attached is not None:
             who = attached.who
             _LOG.info("node %s disconnected: %s", who.node, exc or f"closed with {self.said[0]}")
@@ -242,6 +244,7 @@ class ControlLane(Wired):
             raise LinkRefused(CloseCode.SUPERSEDED, "a newer instance of this node is connected")
         self._admission = admission
         self._attached = attached
+        self._frames.limit = MAX_MESSAGE
         _LOG.info("node %s (%s) connected from %s, epoch %d", who.node, admission.name, who.address, who.epoch)
         self.say(
             Say.WELCOME,

@@ -51,7 +51,7 @@ class LinkDoor:
         self._refresh = refresh
         self._public = read_origin(public_url) if public_url else None
         self._rate = self._allowance = rate
-        self._counted_at = links.now()
+        self._counted_at: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -89,7 +89,8 @@ class LinkDoor:
 
     def _shape(self) -> None:
         now = self.links.now()
-        self._allowance = min(self._rate, self._allowance + (now - self._counted_at) * self._rate)
+        since = now if self._counted_at is None else self._counted_at
+        self._allowance = min(self._rate, self._allowance + (now - since) * self._rate)
         self._counted_at = now
         if self._allowance < 1:
             raise Overloaded("Too many agents dial in at once.", code="too_many_handshakes", retry_after=2)

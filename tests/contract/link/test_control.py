@@ -49,6 +49,20 @@ async def test_whoever_does_not_prove_it_is_refused(bed: Bed, instead: dict[str,
     assert not bed.links.presence()
 
 
+async def test_a_stranger_cannot_make_the_gateway_hold_much(bed: Bed) -> None:
+    control = await bed.enrol().dial()
+    await control.recv()
+    await control.send(json.dumps({"t": "auth", "node": "x" * 20_000}))
+    assert (await closing(control))[0] == CloseCode.PROTOCOL_ERROR
+
+
+async def test_an_inventory_may_be_large(bed: Bed) -> None:
+    attachment = await bed.enrol().attach()
+    models = [{"name": f"m{number}", "parameters": "7B" * 30} for number in range(400)]
+    await say(attachment.control, "inventory", revision=2, slots=2, models=models)
+    await soon(lambda: bed.slots() == 2)
+
+
 async def test_an_answer_meant_for_another_gateway_is_written_into_the_audit_trail(bed: Bed) -> None:
     machine = bed.enrol()
     control = await machine.dial()

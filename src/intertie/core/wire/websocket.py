@@ -96,11 +96,12 @@ def read_close(payload: bytes) -> tuple[int, str]:
 class FrameReader:
     """Bytes in, messages out. `masked` says whether the peer must mask (clients must, servers must not)."""
 
-    __slots__ = ("_held", "_limit", "_masked", "_need", "_opcode", "_parts", "_size", "rest")
+    __slots__ = ("_held", "_masked", "_need", "_opcode", "_parts", "_size", "limit", "rest")
 
     def __init__(self, *, masked: bool, limit: int = MAX_MESSAGE) -> None:
         self._masked = masked
-        self._limit = limit
+        self.limit = limit
+        """Bytes a message may have; may be raised once the peer is known."""
         self._held: list[bytes] = []
         self._need = 0
         self.rest = 0
@@ -172,7 +173,7 @@ class FrameReader:
         if opcode >= 0x8:
             if size > MAX_CONTROL or not first & 0x80:
                 raise FrameViolation("a control frame is too long or fragmented")
-        elif size + self._size > self._limit:
+        elif size + self._size > self.limit:
             raise FrameViolation("the message is too large", 1009)
         elif (opcode == _CONTINUATION) is not bool(self._opcode):
             raise FrameViolation("a fragmented message is not continued properly")
