@@ -30,7 +30,7 @@ _STREAMS: Final = 256
 _PACE: Final = 40.0
 _PROBES: Final = 60
 _KEY: Final = "bench-key-0123456789-abcdef"
-_ADMIN: Final = "bench-admin-0123456789-abcdef"
+ADMIN: Final = "bench-admin-0123456789-abcdef"
 _CONFIG: Final = """
 upstreams:
   - {{name: plain, provider: openai_compatible, base_url: "{paced}/v1", models: [{{name: hop}}]}}
@@ -71,7 +71,7 @@ def main() -> int:
         folder = Path(scratch)
         with (
             paced_upstream(folder, sys.executable) as paced,
-            _gateway(folder, paced) as (url, pid),
+            gateway(folder, paced) as (url, pid),
             _node(folder, url, paced) as agent,
         ):
             set_pace(paced, _PACE)
@@ -126,11 +126,12 @@ async def _first_chunks(ask: Ask) -> list[float]:
 
 
 @contextmanager
-def _gateway(folder: Path, paced: str) -> Iterator[tuple[str, int]]:
+def gateway(folder: Path, paced: str) -> Iterator[tuple[str, int]]:
+    """A gateway on its own core; its address and process id."""
     config, port = folder / "intertie.yaml", free_port()
     config.write_text(_CONFIG.format(paced=paced))
     url = f"http://127.0.0.1:{port}"
-    command = ["env", f"INTERTIE_DATA={folder / 'state'}", f"BENCH_KEY={_KEY}", f"INTERTIE_ADMIN_KEY={_ADMIN}",
+    command = ["env", f"INTERTIE_DATA={folder / 'state'}", f"BENCH_KEY={_KEY}", f"INTERTIE_ADMIN_KEY={ADMIN}",
                sys.executable, "-m", "intertie", "up", "--config", str(config), "--port", str(port)]  # fmt: skip
     with spawned(command, GATEWAY_CORE, folder / "gateway.log") as process:
         _wait(lambda: urllib.request.urlopen(f"{url}/readyz", timeout=2).status == 200, folder / "gateway.log")
@@ -139,7 +140,7 @@ def _gateway(folder: Path, paced: str) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def _node(folder: Path, url: str, paced: str) -> Iterator[int]:
-    operator = {**os.environ, "INTERTIE_URL": url, "INTERTIE_ADMIN_KEY": _ADMIN}
+    operator = {**os.environ, "INTERTIE_URL": url, "INTERTIE_ADMIN_KEY": ADMIN}
     words = [sys.executable, "-m", "intertie", "nodes", "token", "bench", "--json"]
     made = subprocess.run(words, env=operator, capture_output=True, text=True, check=True)
     here = {
