@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from intertie.controlplane.agent_files import ZIPAPP
 from tests.support.front import Front, front
 from tests.support.gateway import require_command
 from tests.support.machine import Ran, write_program
@@ -21,6 +22,9 @@ TOOLS = (*_FILES, "dirname", "grep", "id", "readlink", "sed", "uname")
 """What install.sh uses on any system."""
 
 
+LAUNCHER = ".local/bin/intertie-node"
+AGENT = f".local/share/intertie-node/{ZIPAPP}"
+"""Where --user puts them, below the home folder."""
 PYTHON = Path(sys.executable).resolve()
 """A Python outside this environment, as machines have."""
 BESIDE = Path(sys.executable).parent

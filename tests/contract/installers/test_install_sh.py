@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from intertie.agent.keys import SigningKey
 from intertie.api.install import ASSETS
 from intertie.controlplane.agent_files import ZIPAPP
-from intertie.core.wire.enrolment import manifest_message
-from tests.contract.installers.conftest import BESIDE, PYTHON, TOOLS, Installs, left
+from tests.contract.installers.conftest import AGENT, BESIDE, LAUNCHER, PYTHON, TOOLS, Installs, left
 from tests.support.front import Front
 from tests.support.gateway import require_command
 from tests.support.machine import write_program
 
 pytestmark = pytest.mark.slow
 
-LAUNCHER = ".local/bin/intertie-node"
-AGENT = f".local/share/intertie-node/{ZIPAPP}"
 FOREIGN = ("apt-get", "launchctl", "loginctl", "systemctl", "useradd", "userdel")
 MORE = ("curl", "openssl", "python", "python3", "sh", "sudo", "uv", "wget", *FOREIGN)
 
@@ -307,64 +304,6 @@ def test_a_program_of_the_same_name_is_not_replaced(installs: Installs, home: Pa
     assert left(home) == [LAUNCHER]
 
 
-# -- what it refuses --------------------------------------------------------------------------------------------------
-
-
-def test_a_file_that_was_changed_is_refused(installs: Installs, home: Path, served: Front) -> None:
-    """One byte is enough, and nothing of it ran."""
-    content = bytearray(served.files.files[ZIPAPP])
-    content[len(content) // 2] ^= 1
-    served.lies[f"/install/files/{ZIPAPP}"] = bytes(content)
-    ran = installs("--user", "--no-service", "--yes")
-
-    assert ran.returncode == 1
-    assert "is damaged" in ran.stderr
-    assert left(home) == []
-    assert "/link/device" not in served.asked
-
-
-def test_a_list_signed_by_somebody_else_is_refused(installs: Installs, home: Path, served: Front) -> None:
-    """The key in the script is the gateway's, and no other will do."""
-    other = SigningKey.generate().sign(manifest_message(served.files.manifest))
-    served.lies["/install/manifest.sig"] = other
-    ran = installs("--user", "--no-service", "--yes")
-
-    assert ran.returncode == 1
-    assert "does not bear this gateway's signature" in ran.stderr
-    assert left(home) == []
-
-
-def test_a_list_that_was_changed_is_refused(installs: Installs, home: Path, served: Front) -> None:
-    """Also when the file fits it."""
-    served.lies["/install/manifest.json"] = served.files.manifest.replace(b'"protocols"', b'"protocol5"')
-    ran = installs("--user", "--no-service", "--yes")
-
-    assert "does not bear this gateway's signature" in ran.stderr
-    assert left(home) == []
-
-
-def test_an_older_script_asks_to_be_fetched_again(installs: Installs, home: Path, served: Front) -> None:
-    """After an upgrade of the gateway, what it signs is not what the script was told."""
-    listed = json.loads(served.files.manifest)
-    for row in listed["files"]:
-        row["sha256"] = "0" * 64
-    served.resign(json.dumps(listed).encode())
-    ran = installs("--user", "--no-service", "--yes")
-
-    assert "fetch the installer again" in ran.stderr
-    assert left(home) == []
-
-
-def test_a_gateway_that_is_gone_is_named(installs: Installs, home: Path, served: Front) -> None:
-    """The address that did not answer, and what to look at."""
-    script = served.script().replace(served.url, "http://127.0.0.1:9")
-    ran = installs("--user", "--no-service", "--yes", script=script)
-
-    assert ran.returncode == 1
-    assert "cannot download http://127.0.0.1:9/install/manifest.json" in ran.stderr
-    assert left(home) == []
-
-
 def test_uninstalling_works_without_the_gateway_and_without_python(
     installs: Installs, home: Path, served: Front, tools: Path
 ) -> None:
@@ -391,3 +330,23 @@ def test_without_a_service_manager_it_says_how_to_run_it(
     assert "systemd does not run here" in ran.stdout
     assert f"{home / LAUNCHER} run" in ran.stdout
     assert (home / ".intertie-node/node.json").exists()
+
+
+def test_on_macos_it_is_a_launch_agent(installs: Installs, home: Path, served: Front, tools: Path) -> None:
+    """With stand-ins for `uname` and `launchctl`: the plist is written and loaded, and unloaded and removed again."""
+    told = home.parent / "told"
+    (tools / "uname").unlink()
+    write_program(tools / "uname", "echo Darwin")
+    write_program(tools / "launchctl", f'echo "$*" >>"{told}"')
+    ran = installs("--user", path=tools, environ={"INTERTIE_TOKEN": served.house.token()})
+    assert ran.returncode == 0, ran.stderr
+    plist = home / "Library/LaunchAgents/local.intertie-node.plist"
+    assert plist.read_text() == (ASSETS / "intertie-node.agent.plist").read_text()
+    uid = os.getuid()
+    assert f"bootstrap gui/{uid} {plist}" in told.read_text().splitlines()
+
+    last = installs("--user", "--uninstall", path=tools)
+
+    assert last.returncode == 0, last.stderr
+    assert told.read_text().splitlines()[-1] == f"bootout gui/{uid}/local.intertie-node"
+    assert left(home) == []
