@@ -157,7 +157,7 @@ def _wished(home: Path, options: argparse.Namespace) -> Any:
 def _run(options: argparse.Namespace, prog: str) -> int:  # noqa: ARG001
     from intertie.agent.program import run
 
-    run(folder(options.data))
+    run(folder(options.data), with_parent=getattr(options, "with_parent", False))
     return 0
 
 

@@ -75,7 +75,20 @@ COMMANDS: Final = (
             JSON,
         ),
     ),
-    Command("run", "Serve until Ctrl-C or SIGTERM; answers under way may finish.", "", (DATA, JSON)),
+    Command(
+        "run",
+        "Serve until Ctrl-C or SIGTERM; answers under way may finish.",
+        "",
+        (
+            Word(
+                ("--with-parent",),
+                "End also when standard input closes, that is with the program that started this.",
+                bool,
+            ),
+            DATA,
+            JSON,
+        ),
+    ),
     Command("status", "Show whether this node is connected and serving, and why not.", "", (DATA, JSON)),
     Command(
         "doctor",

@@ -156,6 +156,8 @@ def exchange(
         why = {"reason": reason, **({"alert": True} if reason == "spent" else {})}
         audit.refuse(control, organisation, address, "enrolment.refused", token.id if known else "", **why)
         raise
+    # A fleet behind one address is no stranger guessing tokens.
+    control.guard.enrolments.forgive(address)
     return answer(control, made, reached)
 
 

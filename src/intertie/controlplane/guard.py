@@ -66,6 +66,12 @@ class Attempts:
             times.append(now)
             return 0.0
 
+    def forgive(self, address: str) -> None:
+        """The last attempt succeeded, so it was not a guess."""
+        with self._turn:
+            if times := self._seen.get(block(address)):
+                times.pop()
+
 
 class Refused(NamedTuple):
     """Refusals that become one record."""
