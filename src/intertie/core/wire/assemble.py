@@ -8,6 +8,7 @@ lists are extended, objects are folded member by member, and of everything else 
 from __future__ import annotations
 
 import json
+from collections.abc import Sized
 from typing import Any, Final
 
 from intertie.core.wire.sse import DONE, EventSplitter, EventTooLarge
@@ -15,6 +16,8 @@ from intertie.core.wire.sse import DONE, EventSplitter, EventTooLarge
 MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes an assembled answer may have, about."""
 
+MAX_PARTS: Final = 1024
+"""Choices, or tool calls of one choice."""
 _ENTRY: Final = 64
 """What one more member or list entry counts besides its text."""
 _PIECE: Final = 16
@@ -124,14 +127,14 @@ class Assembler:
             raise Unassembled("a choice of the runtime's stream is none")
         kept = self._choices.get(index)
         if kept is None:
-            self._grow(_ENTRY)
+            _count(self._choices)
             kept = self._choices[index] = {}
+        kind = "delta" if "delta" in choice else "text" if "text" in choice else ""
+        if kind and not self._kind:
+            self._kind = _KINDS[kind]
         for name, value in choice.items():
-            kind = _KINDS.get(name)
-            if kind is not None and kind != self._kind:
-                if self._kind:
-                    raise Unassembled("the runtime's stream mixes two kinds of answers")
-                self._kind = kind
+            if name in _KINDS and _KINDS[name] != self._kind:
+                continue  # some give the text a second time beside the delta
             if isinstance(value, str) and name != "text":
                 self._keep(kept, name, value)
             else:
@@ -173,7 +176,7 @@ class Assembler:
         index, named = part.get("index"), part.get("id")
         call = next((one for one in reversed(calls) if index is None or one.get("index") == index), None)
         if call is None or (named and call.get("id") not in (None, "", named)):
-            self._grow(_ENTRY)
+            _count(calls)
             call = {}
             calls.append(call)
         function = part.get("function")
@@ -209,6 +212,11 @@ class Assembler:
 
 def _nothing(_constant: str) -> None:
     """NaN and Infinity are no JSON."""
+
+
+def _count(parts: Sized) -> None:
+    if len(parts) >= MAX_PARTS:
+        raise Unassembled(f"the runtime's answer has more than {MAX_PARTS} choices or tool calls")
 
 
 def _weight(value: Any) -> int:
@@ -258,5 +266,6 @@ def _fault(event: dict[str, Any]) -> RuntimeFault:
     if not isinstance(error, dict):
         error = {"message": str(error), "type": "server_error"}
     code = error.get("code")
-    status = code if type(code) is int and 400 <= code <= 599 else 500
+    status = 400 if error.get("type") == "invalid_request_error" else 500
+    status = code if type(code) is int and 400 <= code <= 599 else status
     return RuntimeFault(status, json.dumps({"error": error}, separators=(",", ":")).encode())
