@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +42,9 @@ def main(words: Sequence[str] | None = None, *, prog: str = "intertie-node") -> 
     except Problem as problem:
         terminal.complain(problem, json_wanted=options.json)
         return problem.status
+    except BrokenPipeError:  # whoever read our output has had enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         terminal.complain(

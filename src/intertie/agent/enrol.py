@@ -134,6 +134,8 @@ class Gateway:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
             if isinstance(reason, BaseException) and (problem := tls.explain(reason, self.address.origin)):
                 raise problem from None
+            if "Tunnel connection failed: 407" in str(reason):
+                raise _proxy_wants() from None
             raise Unreachable(
                 f"cannot reach {self.address.origin}: {_plainly(reason)}", self._way(), wait=None
             ) from None
@@ -155,9 +157,7 @@ class Gateway:
                 error.code, f"{self.address.base} sends on to {goal}", "join that address", code="redirected"
             )
         if error.code == 407:
-            return Refused(
-                407, "the proxy wants a password", "set HTTPS_PROXY=http://user:password@host:port", code="proxy"
-            )
+            return _proxy_wants()
         if not told and error.code in {404, 405}:
             message = f"{self.address.base} is no gateway, or one that knows no nodes"
             return Refused(error.code, message, "check the address, and the gateway's version", code="no_gateway")
@@ -232,6 +232,11 @@ def _members(answer: Any) -> dict[str, Any]:
             "something that is no gateway answered", "a proxy or a sign-in page may stand in between; check the address"
         )
     return members
+
+
+def _proxy_wants() -> Refused:
+    remedy = "set HTTPS_PROXY=http://name:password@host:port"
+    return Refused(407, "the proxy wants a name and a password", remedy, code="proxy")
 
 
 def _plainly(reason: object) -> str:
