@@ -11,8 +11,9 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from tests.support.gateway import Gateway, configuration, route, running, upstream
+from tests.support.node import enrolled, serving, until
 from tests.support.replies import Healthy, error, paced, packed, whole
-from tests.support.scripted import Named, Recorded, Reply, ScriptedUpstream
+from tests.support.scripted import ByModel, Named, Recorded, Reply, ScriptedUpstream
 from tests.support.steps import Script
 
 SCRIPTED_MODEL = "gpt-4o-mini"
@@ -80,6 +81,18 @@ def scripted_door(folder: Path) -> Iterator[Door]:
         entries = configuration(upstreams, routes)
         entries["projects"] = [*entries["projects"], {"name": "private", "keys": keys}]
         gateway = stack.enter_context(running(folder, entries, {"PRIVATE_KEY": PRIVATE_KEY}))
+        yield Door(gateway, SCRIPTED_MODEL, server)
+
+
+@contextmanager
+def node_door(folder: Path) -> Iterator[Door]:
+    """A gateway whose only machine is a node with a model server of scripts: no route is written anywhere."""
+    models: dict[str, Script | Reply] = {SCRIPTED_MODEL: Healthy(), SLASHED_MODEL: Healthy()}
+    with ExitStack() as stack:
+        server = stack.enter_context(ScriptedUpstream(ByModel(models)).running())
+        gateway = stack.enter_context(running(folder / "gateway", configuration([], [])))
+        stack.enter_context(enrolled(gateway, folder / "node", "rig", server.origin, options=["--slots", "8"]))
+        until(lambda: serving(gateway, "rig", SCRIPTED_MODEL), gateway.tail())
         yield Door(gateway, SCRIPTED_MODEL, server)
 
 
