@@ -298,12 +298,14 @@ class Lanes:
         goal = min(allowed, self.busy + max(SPARE, wanted))
         missing = min(goal - self.parked - self.busy - len(self._dials), AT_ONCE - len(self._dials))
         for _ in range(missing):
-            task = loop.create_task(self._open())
+            task = loop.create_task(self._open(self._generation))
             self._dials.add(task)
             task.add_done_callback(self._dialled)
 
-    async def _open(self) -> None:
-        lane = Lane(self, self._forwarder, self._generation)
+    async def _open(self, generation: int) -> None:
+        if generation != self._generation:
+            return  # what it was meant for is over before it began
+        lane = Lane(self, self._forwarder, generation)
         try:
             await self._dial(lane)
         except DialFailed as mistake:

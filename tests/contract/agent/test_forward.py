@@ -329,20 +329,23 @@ async def test_wrong_lengths_close_the_lane_and_the_runtime(far: FarEnd, server:
         assert await soon(lambda: bed.forwarder.busy == 0 and server.open_connections() == 0, 2)
 
 
-async def test_closing_a_busy_lane_hangs_up_on_the_runtime_at_once(far: FarEnd, server: ScriptedUpstream) -> None:
+@pytest.mark.parametrize("model", ["endless", "silent"])
+async def test_closing_a_busy_lane_hangs_up_on_the_runtime_at_once(
+    far: FarEnd, server: ScriptedUpstream, model: str
+) -> None:
     async with linked(far, [serving(server)]) as bed:
-        for model in ("endless", "silent"):
-            lane = await far.lane()
-            await lane.ask(body(model), model=model)
-            if model == "endless":
-                await lane.hear(pieces=3)
-            assert await soon(lambda model=model: server.requests[-1].call["model"] == model, 2)
-            got = server.requests[-1]
-            began = time.monotonic()
-            await lane.close()
-            assert await soon(lambda got=got: got.left_at is not None, 2, every=0.001)
-            assert got.left_at is not None
-            assert got.left_at - began < 0.25
+        before = len(server.requests)
+        lane = await far.lane()
+        await lane.ask(body(model), model=model)
+        if model == "endless":
+            await lane.hear(pieces=3)
+        assert await soon(lambda: len(server.requests) > before, 2)
+        got = server.requests[-1]
+        began = time.monotonic()
+        await lane.close()
+        assert await soon(lambda: got.left_at is not None, 2, every=0.001)
+        assert got.left_at is not None
+        assert got.left_at - began < 0.25
         assert await soon(lambda: bed.forwarder.busy == 0 and far.living == 2, 5)
 
 

@@ -303,7 +303,7 @@ def test_no_stream_makes_it_grow_without_bound(make: Any) -> None:
 
 @given(st.data())
 def test_cuts_anywhere_do_not_change_the_answer(data: st.DataObject) -> None:
-    deltas = [
+    deltas: list[dict[str, Any]] = [
         {"role": "assistant", "content": "Grüße"},
         {"content": "\u2028 🌍"},
         {"tool_calls": [{"index": 0, "id": "a"}]},
