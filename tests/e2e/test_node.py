@@ -50,7 +50,7 @@ def model_server(host: Host, log: Path) -> Iterator[str]:
         yield json.loads(process.stdout.readline())["address"]
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 @contextmanager
