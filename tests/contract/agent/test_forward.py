@@ -6,60 +6,15 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import pytest
 
 from intertie.agent.inventory import Runtime
 from intertie.core.wire.link import Refusal
 from tests.support.far_end import FarEnd, linked, runtime
-from tests.support.replies import EVENTS, LAST_CHUNK, TEXT, Healthy, chunked, delta, event, head, paced, packed, whole
-from tests.support.scripted import ByModel, Reply, ScriptedUpstream, refusing, soon
-from tests.support.steps import Close, Reset, Script, Send, Stall, Wait
-
-STREAM = packed(
-    {"model": "m", "stream": True, "stream_options": {"include_usage": True}, "messages": [{"role": "user"}]}
-)
-_REPLIES: dict[str, Script | Reply] = {
-    "m": Healthy(),
-    "endless": paced(100_000, 0.01, finish=False),
-    "silent": (Stall(),),
-    "broken": (*chunked([event(delta({"content": "a"}))]), Wait(0.05), Reset()),
-    "mute": (Wait(0.02), Close()),
-    "nonsense": (Send(b"SSH-2.0-OpenSSH\r\n\r\n"), Stall()),
-    "faulty": (
-        *chunked([event(delta({"content": "a"})), event({"error": {"message": "out of memory", "code": 507}})]),
-        Stall(),
-    ),
-    "cut": (*chunked([event(delta({"content": "a"}))]), Send(LAST_CHUNK)),
-    "busy": whole(packed({"error": {"message": "slow down"}}), 429, more=[("retry-after", "7"), ("set-cookie", "a=b")]),
-    "away": whole(b"", 302, more=[("location", "http://127.0.0.1:1/")]),
-    "chatty": whole(b"x" * 200_000, 500),
-    "big": whole(b"y" * 1_000_000),
-    "flood": (*chunked([event(delta({"content": "x" * 32_000}))] * 2000), Stall()),
-    "counted": (Send(head(200, [("content-type", EVENTS), ("content-length", "100")]) + b"data: x\n\n"), Close()),
-}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream(ByModel(dict(_REPLIES))).running() as server:
-        yield server
-
-
-@pytest.fixture
-async def far() -> AsyncIterator[FarEnd]:
-    async with FarEnd().running() as far:
-        yield far
-
-
-def serving(server: ScriptedUpstream, **more: Any) -> Runtime:
-    return runtime(server.origin, *_REPLIES, **more)
-
-
-def body(model: str, **more: Any) -> bytes:
-    return packed({**json.loads(STREAM), "model": model, **more})
+from tests.support.replies import EVENTS, TEXT, packed
+from tests.support.scripted import ScriptedUpstream, refusing, soon
+from tests.support.tempers import STREAM, body, serving
 
 
 async def test_a_stream_goes_through_as_it_comes(far: FarEnd, server: ScriptedUpstream) -> None:
@@ -212,121 +167,6 @@ async def test_a_node_that_does_not_serve_refuses(far: FarEnd, server: ScriptedU
         assert len(server.connections) == before
         await lane.ask(STREAM)
         assert (await lane.hear()).kind == "end"
-
-
-@pytest.mark.parametrize(
-    ("members", "code"),
-    [
-        ({"path": "/"}, "policy"),
-        ({"path": "/v1/models"}, "policy"),
-        ({"path": "/api/pull"}, "policy"),
-        ({"path": "/v1/chat/completions/"}, "policy"),
-        ({"path": "/v1/chat/completions?x=1"}, "policy"),
-        ({"path": "/v1/chat/completions#x"}, "policy"),
-        ({"path": "/v1/chat%2Fcompletions"}, "policy"),
-        ({"path": "/v1/../v1/chat/completions"}, "policy"),
-        ({"path": "/v1/./chat/completions"}, "policy"),
-        ({"path": "//v1/chat/completions"}, "policy"),
-        ({"path": "//127.0.0.1:22/v1/chat/completions"}, "policy"),
-        ({"path": "http://127.0.0.1:22/v1/chat/completions"}, "policy"),
-        ({"path": "unix:/var/run/docker.sock:/v1/chat/completions"}, "policy"),
-        ({"path": "/v1/chat/completions HTTP/1.1\r\nx: y"}, "policy"),
-        ({"path": "/V1/chat/completions"}, "policy"),
-        ({"path": "/v1/chat/completions\x00"}, "policy"),
-        ({"method": "GET"}, "policy"),
-        ({"method": "DELETE"}, "policy"),
-        ({"headers": {"content-type": "a\r\nx-evil: 1"}}, "policy"),
-        ({"headers": {"accept": 1}}, "policy"),
-        ({"headers": {"content-type": "ä"}}, "policy"),
-        ({"model": "other"}, "no_model"),
-        ({"model": ""}, "no_model"),
-        ({"model": "m\r\nhost: evil"}, "no_model"),
-        ({"model": "http://127.0.0.1:22/m"}, "no_model"),
-    ],
-)
-async def test_a_hostile_gateway_gets_nothing_dialled(
-    far: FarEnd, server: ScriptedUpstream, members: dict[str, Any], code: str
-) -> None:
-    before = len(server.connections)
-    async with linked(far, [serving(server)]):
-        lane = await far.lane()
-        await lane.ask(STREAM, cuts=7, **members)
-        heard = await lane.hear()
-        assert (heard.kind, heard.code) == ("refused", code)
-        assert len(server.connections) == before
-
-
-@pytest.mark.parametrize(
-    "members",
-    [
-        {"host": "127.0.0.1:22", "url": "http://127.0.0.1:22/", "socket": "/var/run/docker.sock", "port": 22},
-        {"headers": {"host": "evil:22", "x-forwarded-host": "evil", "connection": "upgrade", "upgrade": "h2c"}},
-        {"headers": {"Content-Length": "3", "transfer-encoding": "chunked", "authorization": "Bearer stolen"}},
-    ],
-)
-async def test_whatever_else_it_says_only_the_approved_runtime_hears(
-    far: FarEnd, server: ScriptedUpstream, members: dict[str, Any]
-) -> None:
-    async with linked(far, [serving(server)]):
-        lane = await far.lane()
-        await lane.ask(STREAM, **members)
-        assert (await lane.hear()).kind == "end"
-        headers = server.requests[-1].headers
-        assert headers["host"] == server.origin.removeprefix("http://")
-        assert headers["content-length"] == str(len(STREAM))
-        assert not set(headers) & {"transfer-encoding", "authorization", "upgrade", "x-forwarded-host"}
-
-
-@pytest.mark.parametrize(
-    "opening",
-    [
-        {"length": -1},
-        {"length": 1 << 40},
-        {"length": "5"},
-        {"length": True},
-        {"length": None},
-        {"id": 7},
-        {"id": "x" * 10_000},
-        {"path": None},
-        {"model": ["m"]},
-        {"headers": []},
-        {"whole": "yes"},
-        {"t": "head"},
-        {"t": "end"},
-    ],
-)
-async def test_what_is_no_order_closes_the_lane_only(
-    far: FarEnd, server: ScriptedUpstream, opening: dict[str, Any]
-) -> None:
-    before = len(server.connections)
-    async with linked(far, [serving(server)]) as bed:
-        lane = await far.lane()
-        await lane.ask(b"", **opening)
-        heard = await lane.hear()
-        assert (heard.kind, heard.last["code"]) == ("closed", 4000)
-        assert len(server.connections) == before
-        assert bed.link.state.connected
-        other = await far.lane()
-        await other.ask(STREAM)
-        assert (await other.hear()).kind == "end"
-
-
-async def test_wrong_lengths_close_the_lane_and_the_runtime(far: FarEnd, server: ScriptedUpstream) -> None:
-    async with linked(far, [serving(server)]) as bed:
-        more = await far.lane()
-        await more.ask(STREAM, length=10)
-        assert (await more.hear()).last == {"t": "closed", "code": 4000}
-        twice = await far.lane()
-        await twice.ask(b"", length=10)
-        await twice.ask(b"", length=10)
-        assert (await twice.hear()).last == {"t": "closed", "code": 4000}
-        unasked = await far.lane()
-        await unasked.socket.send(b"body")
-        assert (await unasked.hear()).last == {"t": "closed", "code": 4000}
-        huge = await far.lane()
-        await huge.ask(b"x" * 70_000, cuts=70_000)
-        assert (await huge.hear()).last == {"t": "closed", "code": 4000}
-        assert await soon(lambda: bed.forwarder.busy == 0 and server.open_connections() == 0, 2)
 
 
 @pytest.mark.parametrize("model", ["endless", "silent"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from websockets.asyncio.server import ServerConnection
@@ -13,20 +12,7 @@ from intertie.agent.keys import SigningKey, encode, verify
 from intertie.core.wire.enrolment import rotate_message
 from intertie.core.wire.link import CloseCode, Serving
 from tests.support.far_end import FarEnd, linked, runtime, unpack
-from tests.support.replies import Healthy
 from tests.support.scripted import ScriptedUpstream, soon
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream(Healthy()).running() as server:
-        yield server
-
-
-@pytest.fixture
-async def far() -> AsyncIterator[FarEnd]:
-    async with FarEnd().running() as far:
-        yield far
 
 
 async def test_the_node_proves_itself_and_parks_its_spare_lanes(far: FarEnd, server: ScriptedUpstream) -> None:
