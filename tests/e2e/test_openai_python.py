@@ -13,7 +13,12 @@ from typing import Any, cast
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
-from openai.types.chat import ChatCompletion, ChatCompletionMessageFunctionToolCall, ChatCompletionMessageParam
+from openai.types.chat import (
+    ChatCompletion,
+    ChatCompletionContentPartParam,
+    ChatCompletionMessageFunctionToolCall,
+    ChatCompletionMessageParam,
+)
 from pydantic import BaseModel
 
 from tests.e2e.doors import PRIVATE_KEY, SLASHED_MODEL, Door
@@ -308,12 +313,12 @@ def test_the_client_stops_when_told_that_retrying_is_useless(scripted: Door) -> 
 def test_a_picture_of_twenty_megabytes_reaches_a_node_unharmed(node: Door) -> None:
     """More than one frame, more than the memory an agent keeps of a body, and every byte of it."""
     picture = "data:image/png;base64," + "iVBORw0KGgo" * (20 * 1024 * 1024 // 11)
-    part = {"type": "image_url", "image_url": {"url": picture}}
+    parts: list[ChatCompletionContentPartParam] = [
+        {"type": "text", "text": "what is it?"},
+        {"type": "image_url", "image_url": {"url": picture}},
+    ]
     with OpenAI(base_url=node.gateway.base_url, api_key=node.gateway.key, timeout=60, max_retries=0) as client:
-        answer = client.chat.completions.create(
-            model=node.model,
-            messages=[{"role": "user", "content": [{"type": "text", "text": "what is it?"}, part]}],  # type: ignore[list-item]
-        )
+        answer = client.chat.completions.create(model=node.model, messages=[{"role": "user", "content": parts}])
     assert answer.choices[0].message.content
     received = [request for request in node.scripted.requests if request.method == "POST"][-1]
     assert received.call["messages"][0]["content"][1]["image_url"]["url"] == picture
