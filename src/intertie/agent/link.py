@@ -259,7 +259,7 @@ class Link:
                 say=ending.say or next_step.say, pending=ending.code == CloseCode.PENDING, stopped=next_step.stop,
             )  # fmt: skip
         told = ending.say or f"{next_step.say} ({ending.code} {ending.reason})"
-        _LOG.warning("%s Next try in %.0f s.", told, wait)
+        _LOG.info("%s Next try in %.0f s.", told, wait)
         return wait
 
     async def _rest(self, seconds: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from intertie.controlplane.guard import WINDOW, Attempts, Copies, Refusals, block
@@ -97,7 +99,7 @@ def test_refusals_of_many_addresses_are_few_records() -> None:
 
 def _play(places: list[tuple[str, str]], *, apart: float = 60.0) -> list[bool]:
     copies = Copies()
-    steps = enumerate(zip(places, places[1:], strict=False), 1)
+    steps = enumerate(pairwise(places), 1)
     return [copies.superseded("n", before, after, NOW + at * apart) for at, (before, after) in steps]
 
 

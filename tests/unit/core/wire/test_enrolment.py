@@ -105,7 +105,7 @@ def test_an_origin_is_scheme_host_and_unusual_port(address: str, expected: str) 
 @pytest.mark.parametrize("address", ["", "ai.example.com", "ftp://x", "https://", "http://h:99999"])
 def test_what_is_no_address_has_no_origin(address: str) -> None:
     """Rather than an origin that reads like another."""
-    with pytest.raises(ValueError):  # noqa: PT011 (some come from the standard library)
+    with pytest.raises(ValueError):
         form.origin(address)
 
 
