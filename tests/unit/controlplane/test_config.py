@@ -314,7 +314,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(st.dictionaries(NAMES, TREES, max_size=4))
 def test_f81_any_values_are_answered_with_problems(tree: dict[str, Any]) -> None:
     """A document either parses or says why not; nothing else is raised."""

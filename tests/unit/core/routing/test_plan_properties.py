@@ -107,7 +107,7 @@ def within_reach(one: Upstream | None, who: Caller) -> bool:
     )
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(UPSTREAMS, ROUTES, CALLERS, PAST, ROOMS)
 def test_a_plan_never_leaves_trust_ceiling_or_organisation_under_any_health(
     upstreams: list[Upstream],
@@ -141,7 +141,7 @@ def test_a_plan_never_leaves_trust_ceiling_or_organisation_under_any_health(
     assert full == sorted(full)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(UPSTREAMS, ROUTES, PAST, ROOMS, st.integers(0, len(ERRORS) - 2), st.sampled_from([0.0, 1.0, 20.0]))
 def test_a_request_restricted_to_own_machines_never_reaches_another_class_whatever_fails(
     upstreams: list[Upstream],
@@ -170,7 +170,7 @@ def test_a_request_restricted_to_own_machines_never_reaches_another_class_whatev
         now += pause
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(UPSTREAMS, ROUTES, CALLERS, PAST, ROOMS)
 def test_s4_at_most_half_of_those_within_reach_are_ejected_unless_nothing_answers(
     upstreams: list[Upstream],

@@ -141,7 +141,7 @@ CALLERS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(snapshots(), CALLERS, NAMES)
 def test_t32_resolve_never_crosses_organisations(snap: Snapshot, who: Caller, asked: str) -> None:
     """Whatever a snapshot holds: route, targets and upstreams are the caller's, models concrete, the key allowed."""
@@ -155,7 +155,7 @@ def test_t32_resolve_never_crosses_organisations(snap: Snapshot, who: Caller, as
     assert who.models is None or found.model in who.models or asked in who.models
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(snapshots(), CALLERS)
 def test_t32_whatever_is_visible_resolves_to_something_within_reach(snap: Snapshot, who: Caller) -> None:
     """No name is listed that a call could not reach, and none of another organisation."""

@@ -285,8 +285,8 @@ def test_a_stream_without_an_answer_has_none(chunks: list[Any]) -> None:
     [
         lambda n: chunk({"content": "x" * 900_000}),
         lambda n: chunk({f"member{n}": "x" * 900_000}),
-        lambda n: chunk({"new": ["x" * 1000] * 900}),
-        lambda n: {**TOP, f"top{n}": ["x" * 1000] * 900, "choices": []},
+        lambda n: chunk({"new": ["x" * 10_000] * 90}),
+        lambda n: {**TOP, f"top{n}": ["x" * 10_000] * 90, "choices": []},
         lambda n: {**TOP, "choices": [{"index": n * 1000 + m, "delta": {}} for m in range(1000)]},
         lambda n: chunk({"tool_calls": [{"index": n * 1000 + m} for m in range(1000)]}),
         lambda n: chunk({f"{n}.{m}": None for m in range(20_000)}),
