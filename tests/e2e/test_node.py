@@ -19,7 +19,7 @@ from tests.support.hosts import Host, office_and_home, on
 from tests.support.node import NodeProcess, serving, shown, token, until
 from tests.support.replies import packed
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: network namespaces")]
 
 SECONDS_TO_FIRST_TOKEN = 10.0
 NOTICED = 40.0
