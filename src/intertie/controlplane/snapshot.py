@@ -132,6 +132,7 @@ def _node(row: NodeRow) -> Node:
         labels=frozenset(row.labels),
         drained=row.drained,
         slots=row.slots,
+        void=0 if row.instance else row.epoch,  # enrolment leaves no instance, the first connection is one
         models=MappingProxyType(inventory.facts(row.inventory)),
     )
 

@@ -193,6 +193,8 @@ class Node(msgspec.Struct, frozen=True):
     """An operator wants no new work on it."""
     slots: int | None = None
     """The operator's cap on its exchanges at a time."""
+    void: int = 0
+    """Links up to this epoch are of a key that enrolment has replaced since."""
     models: Mapping[str, ModelFacts] = MappingProxyType({})
     """As last reported; kept while it is away."""
 

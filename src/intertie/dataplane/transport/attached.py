@@ -101,6 +101,11 @@ class Attached:
         offered = 1 if self._offered is None else self._offered
         return offered if self.cap is None else min(offered, self.cap)
 
+    @property
+    def busy(self) -> int:
+        """Exchanges under way."""
+        return len(self._busy)
+
     # -- lanes -------------------------------------------------------------------------------------------------------
 
     async def take(self, model: str, patience: float) -> Lane:

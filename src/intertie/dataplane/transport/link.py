@@ -38,6 +38,8 @@ class Links:
         self._wall = wall
         self._secret = os.urandom(32)
         self._attached: dict[str, Attached] = {}
+        self._ended: set[Attached] = set()
+        """Links that are no more, on whose lanes something still runs."""
         self._left: dict[str, float] = {}
         self._watched: set[Wired] = set()
         self._due: float | None = None
@@ -64,6 +66,7 @@ class Links:
         if old is not None:
             if old.who.epoch > who.epoch:
                 return None
+            self._ended.add(old)
             # The same instance dials again after it lost its connection; that we have not noticed does not matter.
             same = old.who.epoch == who.epoch
             old.end(CloseCode.NORMAL if same else CloseCode.SUPERSEDED)
@@ -80,6 +83,7 @@ class Links:
         for node, attached in self._attached.items():
             if attached.control is control:
                 del self._attached[node]
+                self._ended.add(attached)
                 attached.end(CloseCode.NORMAL)
                 self._left[node] = self._wall()
                 return attached
@@ -130,15 +134,21 @@ class Links:
         return [attached.presence() for attached in self._attached.values()]
 
     def reconcile(self, snapshot: Snapshot) -> None:
-        """Close the links of nodes that are not in the snapshot (any more), and tell the others what changed."""
+        """Close the links of nodes that are not in the snapshot (any more), and tell the others what changed.
+
+        What runs on lanes of a link that ended is closed with it: nodes that were revoked must not go on by dialling
+        again.
+        """
         nodes = {node.id: node for node in snapshot.nodes.values()}
         for gone in [node for node in self._left if node not in nodes]:
             del self._left[gone]
-        for attached in list(self._attached.values()):
+        for attached in [*self._attached.values(), *self._ended]:
             node = nodes.get(attached.who.node)
             if node is None:
                 attached.break_off(CloseCode.REVOKED, "the node was revoked")
-            else:
+            elif attached.who.epoch <= node.void:
+                attached.break_off(CloseCode.AUTH_FAILED, "the node was enrolled again, with another key")
+            elif attached not in self._ended:
                 attached.settle(node)
 
     def ask_rotation(self, node_id: str) -> bool:
@@ -193,6 +203,7 @@ class Links:
         """Look at every connection, and renew tickets that are half used."""
         for one in list(self._watched):
             one.look(now)
+        self._ended = {attached for attached in self._ended if attached.busy}
         if not self._going:
             for attached in list(self._attached.values()):
                 if now - attached.ticket_at > TICKET_SECONDS / 2:
