@@ -142,11 +142,16 @@ def unpacked(text: object) -> bytes:
 
 def _read(auth: Mapping[str, Any]) -> _Claim:
     texts = {name: auth.get(name, "") for name in ("node", "instance", "origin", "version", "fingerprint")}
-    if not all(isinstance(text, str) and len(text) <= _LONGEST for text in texts.values()):
+    if not all(map(_is_text, texts.values())):
         raise LinkRefused(CloseCode.PROTOCOL_ERROR, "the answer to the challenge cannot be read")
     if not texts["node"] or not texts["instance"] or len(texts["instance"]) > 64:
         raise LinkRefused(CloseCode.PROTOCOL_ERROR, "the answer to the challenge names no node or instance")
     return _Claim(signature=unpacked(auth.get("signature")), **texts)
+
+
+def _is_text(value: object) -> bool:
+    """Of some length, and Unicode: JSON can also spell halves of characters, which nothing can store or sign."""
+    return isinstance(value, str) and len(value) <= _LONGEST and not any("\ud800" <= one <= "\udfff" for one in value)
 
 
 def _signer(

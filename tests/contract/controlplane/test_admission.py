@@ -130,6 +130,8 @@ def test_a_node_that_may_not_serve_learns_why(control: Control, state: str, code
         ({"version": ["1"]}, CloseCode.PROTOCOL_ERROR),
         ({"origin": "o" * 300}, CloseCode.PROTOCOL_ERROR),
         ({"signature": None}, CloseCode.PROTOCOL_ERROR),
+        ({"node": "\ud800"}, CloseCode.PROTOCOL_ERROR),
+        ({"version": "\udfff"}, CloseCode.PROTOCOL_ERROR),
         ({"signature": "é"}, CloseCode.PROTOCOL_ERROR),
         ({"signature": "AA"}, CloseCode.AUTH_FAILED),
     ],

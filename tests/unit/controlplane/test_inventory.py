@@ -102,10 +102,17 @@ def test_names_that_no_client_could_ask_for_are_left_out(name: object) -> None:
 
 def test_numbers_that_cannot_be_are_unknown() -> None:
     """Rather than winning every comparison."""
-    for value in (0, -1, float("inf"), float("nan"), True, "9", 1e30):
+    for value in (0, -1, float("inf"), float("nan"), True, "9", 1e30, 10**400):
         wrong = {**MODEL, "context": value, "slots": value, "prefill": value, "decode": value}
         (kept,) = inventory.clean({"models": [wrong]}, {})["models"]
         assert (kept["context"], kept["slots"], kept["prefill"], kept["decode"]) == (None, None, None, None), value
+
+
+def test_hardware_has_no_number_that_is_too_large() -> None:
+    """Python reads integers of any length."""
+    hardware = {"memory_bytes": 10**400, "speed": float("nan"), "gpus": [float("inf"), 1.5, -(2**70)]}
+    told = inventory.clean({"models": [], "hardware": hardware}, {})
+    assert told["hardware"] == {"memory_bytes": None, "speed": None, "gpus": [None, 1.5, None]}
 
 
 def test_a_speed_that_hardly_moved_has_not_moved() -> None:

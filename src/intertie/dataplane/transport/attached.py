@@ -21,6 +21,8 @@ EXTRA_LANES: Final = 4
 """Lanes a node may have beyond its slots and the spare ones: those that are being exchanged for others."""
 EXTRA_WAITING: Final = 16
 """Calls that may wait for a lane, beyond two per slot."""
+MOST_PARKED: Final = 256
+"""Lanes of one node that may lie idle: agents close what they do not need, and each is an open file of ours."""
 MOST_SLOTS: Final = 4096
 FULL_SECONDS: Final = 1.0
 """A node that refused because it is busy gets nothing for this long, so that each call need not find out anew."""
@@ -121,7 +123,7 @@ class Attached:
         self._busy.discard(lane)
         if self._ending is not None:
             lane.close(self._ending)
-        elif len(self._parked) + len(self._busy) >= self.slots + SPARE + EXTRA_LANES:
+        elif len(self._parked) >= min(MOST_PARKED, self.slots + SPARE + EXTRA_LANES - len(self._busy)):
             lane.close(CloseCode.TOO_BUSY, "more lanes than slots")
         else:
             self._parked.append(lane)
@@ -223,9 +225,10 @@ class Attached:
             raise Violation(f"a status that cannot be read: {mistake}") from None
         self.serving = status.state
         self._reason = "".join(letter for letter in status.reason[:200] if letter.isprintable())
-        self._in_flight = status.in_flight
-        self._queue = status.queue
-        self._idle = status.idle_seconds
+        idle = status.idle_seconds
+        self._in_flight = _count(status.in_flight)
+        self._queue = None if status.queue is None else _count(status.queue)
+        self._idle = idle if idle is not None and 0 <= idle <= _LONGEST_IDLE else None
 
     def settle(self, node: Node) -> None:
         """The operator's wishes, as they are now; the agent is told if they changed."""
@@ -298,7 +301,13 @@ class _Status(msgspec.Struct):
     idle_seconds: float | None = None
 
 
+_LONGEST_IDLE: Final = 1e10
 _UNKNOWN: Final = ModelFacts("")
+
+
+def _count(told: int) -> int:
+    """What a node says that operators are shown, within reason."""
+    return max(0, min(told, 1_000_000))
 
 
 def _give_up(waiter: asyncio.Future[Lane]) -> None:

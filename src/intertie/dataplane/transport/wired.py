@@ -23,6 +23,8 @@ PONG_SECONDS: Final = 5.0
 """An answer to a PING takes no longer on a connection that is still worth new work."""
 LINGER_SECONDS: Final = 3.0
 """A closed connection is read and dropped for this long, so that the peer gets to see why."""
+MOST_UNREAD: Final = 256 * 1024
+"""Bytes of messages that wait for a peer."""
 MOST_CONTROLS: Final = 32
 """Control frames between two looks; more are a flood."""
 
@@ -119,8 +121,12 @@ class Wired(asyncio.Protocol):
     # -- talking -----------------------------------------------------------------------------------------------------
 
     def say(self, kind: Say, **members: object) -> None:
-        """Send a text message, unless it is closed."""
-        if not self.closed:
+        """Send a text message, unless it is closed. Ends a connection whose peer does not read what it is told."""
+        if self.closed:
+            return
+        if self._transport.get_write_buffer_size() > MOST_UNREAD:
+            self.abort("it does not read")
+        else:
             self._transport.write(encode(TEXT, write(kind, **members).encode()))
 
     def close(self, code: CloseCode, reason: str = "") -> None:

@@ -12,10 +12,10 @@ from intertie.core.terms import ModelFacts, Node, Snapshot, Upstream
 from intertie.core.wire.http import WireRequest
 from intertie.core.wire.link import SPARE, TICKET_SECONDS, CloseCode, Violation
 from intertie.core.wire.websocket import Opcode
-from intertie.dataplane.transport.attached import EXTRA_LANES, FULL_SECONDS, Attached
+from intertie.dataplane.transport.attached import EXTRA_LANES, FULL_SECONDS, MOST_PARKED, MOST_SLOTS, Attached
 from intertie.dataplane.transport.lane import Lane
 from intertie.dataplane.transport.link import Introduction, Links, LinkTransport
-from intertie.dataplane.transport.wired import Farewell, Wired
+from intertie.dataplane.transport.wired import MOST_UNREAD, Farewell, Wired
 from tests.unit.dataplane.transport.far_end import Clock, FarEnd, turn
 
 UPSTREAM = Upstream("n", "o", "rig", "node", "")
@@ -148,6 +148,14 @@ async def test_a_node_has_no_more_lanes_than_it_needs() -> None:
     site = Site(slots=1)
     lanes = [site.lane() for _ in range(1 + SPARE + EXTRA_LANES + 1)]
     assert [lane.told for lane in lanes] == [0] * (len(lanes) - 1) + [CloseCode.TOO_BUSY]
+
+
+async def test_a_node_that_claims_to_be_large_may_not_hold_thousands_of_connections() -> None:
+    site = Site(slots=MOST_SLOTS)
+    lanes = [site.lane() for _ in range(MOST_PARKED + 1)]
+    assert [lane.told for lane in lanes] == [0] * MOST_PARKED + [CloseCode.TOO_BUSY]
+    await take(site)
+    assert site.lane().told == 0, "busy ones count for themselves"
 
 
 # -- tickets ---------------------------------------------------------------------------------------------------------
@@ -332,6 +340,27 @@ async def test_a_node_whose_link_misses_a_pong_gets_no_new_work() -> None:
 async def test_a_number_of_slots_that_is_none(slots: object) -> None:
     with pytest.raises(Violation):
         Site().attached.offer(slots)
+
+
+async def test_operators_are_shown_no_number_that_cannot_be() -> None:
+    site = Site()
+    for said in (
+        {"in_flight": 10**300, "queue": 10**300, "idle_seconds": float("inf")},
+        {"in_flight": -1, "queue": -1},
+    ):
+        site.attached.heard_status({"state": "serving", **said})
+        presence = site.attached.presence()
+        assert 0 <= presence.in_flight <= 1_000_000
+        assert presence.queue is not None
+        assert 0 <= presence.queue <= 1_000_000
+        assert presence.idle_seconds is None
+
+
+async def test_a_node_that_does_not_read_what_it_is_told_is_let_go() -> None:
+    site = Site()
+    site.far.wire.unsent = MOST_UNREAD + 1
+    site.links.ask_rotation("n")
+    assert site.far.wire.aborted
 
 
 # -- the transport ---------------------------------------------------------------------------------------------------
