@@ -15,6 +15,10 @@ from intertie.core.wire.websocket import TEXT
 
 MAX_DELAY: Final = 60.0
 """Seconds that a gateway may ask its nodes to spread their return over."""
+ROTATE_SECONDS: Final = 10.0
+"""Seconds between two keys that are made because a gateway asks: each costs signatures and writes to the disk."""
+MOST_UNSENT: Final = 4 * 1024 * 1024
+"""Bytes that a gateway may leave unread of what is said here."""
 
 _LOG: Final = logging.getLogger("intertie.agent")
 
@@ -106,6 +110,7 @@ class Control:
         self._connection = ""
         self._asked = self._welcomed = False
         self._offered: Fresh | None = None
+        self._offered_at = float("-inf")
         self.alive = True
         """False once its connection has ended."""
         self.retired = False
@@ -117,8 +122,12 @@ class Control:
         return f"<Control {'over' if self.over.done() else 'welcomed' if self._welcomed else 'new'}>"
 
     def say(self, kind: Say, members: Mapping[str, Any]) -> None:
-        """Send a message."""
-        if self._socket is not None:
+        """Send a message, unless the gateway has long stopped reading: then hang up."""
+        if self._socket is None:
+            return
+        if self._socket.unsent > MOST_UNSENT:
+            self._socket.abort()
+        else:
             self._socket.send(TEXT, write(kind, **members).encode())
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
@@ -224,6 +233,10 @@ class Control:
         identity, offered = self._identity, self._offered
         try:
             if "key" not in message:
+                now = asyncio.get_running_loop().time()
+                if now - self._offered_at < ROTATE_SECONDS:
+                    return
+                self._offered_at = now
                 fresh = self._offered = identity.fresh_key()
                 signed = rotate_message(node=identity.node, connection=self._connection, public_key=fresh.public)
                 members = {"old": encode(identity.sign(signed)), "new": encode(fresh.sign(signed))}

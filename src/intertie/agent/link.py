@@ -23,6 +23,8 @@ from intertie.agent.socket import Heart, Listener, Socket
 from intertie.core.wire.link import AUTH_SECONDS, Backoff, CloseCode, Refusal, Say, Serving, reaction
 
 STATUS_SECONDS: Final = 15.0
+MOST_OLD: Final = 4
+"""Replaced control lanes that may stay open until the exchanges of their time are over."""
 _LOG: Final = logging.getLogger("intertie.agent")
 
 
@@ -220,6 +222,8 @@ class Link:
         if before is not None:
             before.retired = True
             self._old.append(before)
+            while len(self._old) > MOST_OLD:
+                self._old.pop(0).close()
         self._ticket = welcome.ticket
         self._identity.accepted()
         self._become(
@@ -243,7 +247,8 @@ class Link:
             self._lanes.pause()
         if ending.delay is not None:
             self._lanes.pause()
-            return random.uniform(0, ending.delay)
+            # Not at once each time: a gateway that sends everybody away again and again must not keep us dialling.
+            return max(random.uniform(0, ending.delay), self._backoff.wait(random.random()))
         next_step = reaction(ending.code)
         if ending.retry_after is not None:
             wait = ending.retry_after * random.uniform(1, 1.5)

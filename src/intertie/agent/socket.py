@@ -28,6 +28,8 @@ AFTER_JUMP: Final = 5.0
 """Seconds within which a connection must show life after that."""
 STUCK: Final = 300.0
 """Seconds of silence after which a connection is dropped whose peer reads nothing: a slow caller is not a dead link."""
+GOODBYE: Final = 10.0
+"""Seconds a closed connection may take to send what is left; a peer that does not read it must not hold it open."""
 HIGH_WATER: Final = 64 * 1024
 """Unsent bytes at which the sender is held back."""
 _MASKS: Final = 64
@@ -116,9 +118,9 @@ class Socket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Frames, in order; the first wrong one ends the connection."""
-        self.quiet = 0.0
         if self._closing:
             return
+        self.quiet = 0.0
         try:
             for opcode, payload in self._reader.feed(data):
                 if opcode <= BINARY:
@@ -162,7 +164,14 @@ class Socket(asyncio.Protocol):
             self._end(code, reason)
             self._transport.close()
 
+    @property
+    def patience(self) -> float:
+        """Seconds it may be quiet."""
+        return GOODBYE if self._closing else STUCK if self.stalled else DEAD
+
     def _end(self, code: int, reason: str) -> None:
+        if not self._closing:
+            self.quiet = 0.0
         self._closing = True
         listener, self._listener = self._listener, None
         if listener is not None:
@@ -211,7 +220,7 @@ class Heart:
             before = socket.quiet
             # A loop that stood still has bytes waiting to be read: that time says nothing about the peer.
             socket.quiet = max(before, DEAD - AFTER_JUMP) if slept else before + min(elapsed, 2 * TICK)
-            if socket.quiet >= (STUCK if socket.stalled else DEAD):
+            if socket.quiet >= socket.patience:
                 socket.abort()
             elif slept or before < SILENCE <= socket.quiet:
                 socket.ping()

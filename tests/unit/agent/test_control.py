@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intertie.agent.control import MAX_DELAY, Control, Ending
+from intertie.agent.control import MAX_DELAY, MOST_UNSENT, ROTATE_SECONDS, Control, Ending
 from intertie.agent.keys import SigningKey, encode
 from intertie.core.wire.enrolment import challenge_message
 from intertie.core.wire.link import CloseCode, Say, Violation
 from intertie.core.wire.websocket import BINARY, TEXT
-from tests.support.far_end import Who
+from tests.support.far_end import Fresh, Who
 
 GATEWAY = SigningKey.generate()
 NONCE = bytes(32)
@@ -27,6 +27,8 @@ class Line:
     def __init__(self) -> None:
         self.said: list[dict[str, Any]] = []
         self.closed: tuple[int, str] | None = None
+        self.aborted = False
+        self.unsent = 0
 
     def send(self, opcode: int, payload: bytes) -> None:
         assert opcode == TEXT
@@ -34,6 +36,9 @@ class Line:
 
     def close(self, code: int, reason: str) -> None:
         self.closed = (code, reason)
+
+    def abort(self) -> None:
+        self.aborted = True
 
 
 class Notes:
@@ -152,6 +157,40 @@ async def test_a_key_is_offered_once_and_kept_when_the_gateway_has_it() -> None:
     talk.say(Say.ROTATE, key="key-3")
     assert talk.who.kept == ["key-2"]
     assert [message["t"] for message in talk.line.said] == ["auth", "rotate"]
+
+
+async def test_a_gateway_that_asks_for_keys_without_end_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = Talk()
+    talk.challenge()
+    talk.welcome()
+    made: list[Fresh] = []
+
+    def make() -> Fresh:
+        made.append(Who.fresh_key(talk.who))
+        return made[-1]
+
+    monkeypatch.setattr(talk.who, "fresh_key", make)
+    for _ in range(100):
+        talk.say(Say.ROTATE)
+        talk.say(Say.ROTATE, key="k")
+    assert len(made) == 1
+    assert talk.who.kept == ["k"]
+    monkeypatch.setattr(talk.control, "_offered_at", talk.control._offered_at - ROTATE_SECONDS)
+    talk.say(Say.ROTATE)
+    assert len(made) == 2
+
+
+async def test_a_gateway_that_reads_nothing_is_hung_up_on() -> None:
+    talk = Talk()
+    talk.challenge()
+    talk.welcome()
+    said = len(talk.line.said)
+    talk.line.unsent = MOST_UNSENT
+    talk.control.say(Say.LEAVE, {"reason": "r"})
+    assert (len(talk.line.said), talk.line.aborted) == (said + 1, False)
+    talk.line.unsent += 1
+    talk.control.say(Say.LEAVE, {"reason": "r"})
+    assert (len(talk.line.said), talk.line.aborted) == (said + 1, True)
 
 
 async def test_a_full_disk_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from intertie.agent.control import Ending, lost
+from intertie.agent.control import Ending, Welcome, lost
 from intertie.agent.forward import Forwarder
-from intertie.agent.link import Link
+from intertie.agent.lanes import Lane
+from intertie.agent.link import MOST_OLD, Link
 from intertie.core.wire.link import REACTIONS, Backoff, CloseCode, Refusal, Serving
 from tests.support.far_end import Who
 
@@ -45,6 +46,41 @@ async def test_after_a_lost_connection_the_span_doubles_and_the_wait_is_anywhere
 async def test_a_gateway_that_names_a_time_is_believed_and_a_crowd_is_spread() -> None:
     waits = [linked()._until_next(lost("busy", retry_after=10)) for _ in range(50)]
     assert 10 <= min(waits) < max(waits) <= 15
+
+
+async def test_a_gateway_that_sends_away_again_and_again_is_dialled_more_slowly_each_time() -> None:
+    away = Ending(CloseCode.NORMAL, delay=0.0)
+    first = [linked()._until_next(away) for _ in range(50)]
+    assert max(first) <= Backoff.BASE
+    link = linked()
+    waits = [link._until_next(away) for _ in range(100)]
+    assert sum(waits) > 200
+    link._backoff.lasted(Backoff.STABLE)
+    assert link._until_next(away) <= Backoff.BASE
+
+
+class Goodbye:
+    """A control lane of which only the end is of interest."""
+
+    alive = True
+
+    def __init__(self) -> None:
+        self.retired = self.closed = False
+
+    def say(self, kind: object, members: object) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def test_replaced_connections_do_not_pile_up_behind_an_exchange_that_never_ends() -> None:
+    link = linked(slots=0)
+    link._lanes._busy.add(Lane(link._lanes, link._forwarder, generation=0))
+    controls = [Goodbye() for _ in range(20)]
+    for control in controls:
+        link._adopt(control, Welcome("rig", 1, "t", None, drained=False))  # type: ignore[arg-type]
+    assert [control.closed for control in controls] == [True] * (19 - MOST_OLD) + [False] * (MOST_OLD + 1)
+    assert [control.retired for control in controls] == [True] * 19 + [False]
 
 
 async def test_a_refused_key_is_followed_at_once_by_the_one_that_waits() -> None:

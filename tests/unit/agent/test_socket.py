@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intertie.agent.socket import AFTER_JUMP, HIGH_WATER, LOST, STUCK, Heart, Socket
+from intertie.agent.socket import AFTER_JUMP, GOODBYE, HIGH_WATER, LOST, STUCK, Heart, Socket
 from intertie.core.wire.link import DEAD, SILENCE, CloseCode, Violation
 from intertie.core.wire.websocket import BINARY, TEXT, FrameReader, Message, Opcode, close_payload, encode, read_close
 
@@ -157,6 +157,20 @@ def test_a_peer_that_asks_and_never_reads_is_not_answered() -> None:
     wire.unsent = HIGH_WATER
     socket.data_received(encode(Opcode.PING, b"x") * 1000)
     assert wire.written == b""
+
+
+def test_a_closed_socket_is_not_held_open_by_a_peer_that_talks_and_does_not_read() -> None:
+    watched = Watched()
+    socket, wire, _ = watched.open()
+    socket.pause_writing()
+    watched.pass_seconds(12)
+    socket.close()
+    for _ in range(int(GOODBYE) - 1):
+        socket.data_received(encode(TEXT, b"x"))
+        watched.pass_seconds(1)
+    assert not wire.aborted
+    watched.pass_seconds(1)
+    assert wire.aborted
 
 
 def test_backpressure_is_passed_on() -> None:
