@@ -28,6 +28,10 @@ MAX_AUTH: Final = 16 * 1024
 MESSAGES_PER_SECOND: Final = 5.0
 MESSAGES_AT_ONCE: Final = 50.0
 """A node that says more than this is closed."""
+REPORT_SECONDS: Final = 5.0
+REPORTS_AT_ONCE: Final = 6
+"""A node whose inventory changes more often than once per `REPORT_SECONDS` is listened to at that pace, after so many;
+its newest is never lost."""
 _LOG: Final = logging.getLogger("intertie.links")
 
 
@@ -45,8 +49,8 @@ class Door(Protocol):
         """The snapshot in force has this node, rebuilt if need be."""
         ...
 
-    async def refresh(self) -> None:
-        """Routable facts have changed."""
+    def changed(self) -> None:
+        """A node has other models than before."""
         ...
 
 
@@ -64,9 +68,11 @@ class ControlLane(Wired):
         "_attached",
         "_counted_at",
         "_door",
+        "_held",
         "_id",
         "_jobs",
         "_nonce",
+        "_report_at",
         "_running",
         "_timer",
         "origin",
@@ -84,6 +90,10 @@ class ControlLane(Wired):
         self._attached: Attached | None = None
         self._jobs: dict[str, Mapping[str, Any]] = {}
         """Messages that wait for a worker thread, the newest of each kind."""
+        self._held: Mapping[str, Any] | None = None
+        """An inventory that waits for its time."""
+        self._report_at = 0.0
+        """When the next inventory would be due, were they said evenly."""
         self._running = False
         self._allowance = MESSAGES_AT_ONCE
         self._counted_at = door.links.now()
@@ -161,13 +171,29 @@ class ControlLane(Wired):
             attached.heard_status(message)
         elif kind == Say.INVENTORY:
             attached.offer(message.get("slots"))
-            self._later(message)
+            self._held = message
+            if self._timer is None:
+                self._pass_on()
         elif kind == Say.ROTATE:
             self._later(message)
         elif kind == Say.LEAVE:
             attached.leaving = True
         else:
             raise Violation("a message that does not belong here")
+
+    def _pass_on(self) -> None:
+        """Have the newest inventory written down, or wait until it is time for it: each costs a write, or more."""
+        self._timer = None
+        message, now = self._held, self._door.links.now()
+        if message is None:
+            return
+        wait = self._report_at - (REPORTS_AT_ONCE - 1) * REPORT_SECONDS - now
+        if wait > 0:
+            self._timer = asyncio.get_running_loop().call_later(wait, self._pass_on)
+            return
+        self._held = None
+        self._report_at = max(self._report_at, now) + REPORT_SECONDS
+        self._later(message)
 
     def _count(self) -> None:
         """Raises `Violation` for a flood."""
@@ -268,8 +294,11 @@ class ControlLane(Wired):
     async def _report(self, inventory: Mapping[str, Any]) -> None:
         assert self._admission is not None
         who = self._admission
-        if await asyncio.to_thread(nodes.report, self._door.control, who.organisation, who.node, inventory):
-            await self._door.refresh()
+        reported = await asyncio.to_thread(nodes.report, self._door.control, who.organisation, who.node, inventory)
+        if self._attached is not None:
+            self._attached.learn(reported.models)
+        if reported.routes:
+            self._door.changed()
 
     async def _rotate(self, message: Mapping[str, Any]) -> None:
         assert self._admission is not None

@@ -24,6 +24,8 @@ HANDSHAKES_PER_SECOND: Final = 50.0
 """Control lanes taken on per second, so that a fleet which comes back at once is spread out."""
 MOST_CONNECTIONS: Final = 20_000
 SWEEP_SECONDS: Final = 60.0
+REBUILD_SECONDS: Final = 1.0
+"""However many nodes change what they serve, the snapshot is rebuilt for them no more often than this."""
 _RESTART_SPREAD: Final = 2.0
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _LOG: Final = logging.getLogger("intertie.links")
@@ -53,6 +55,8 @@ class LinkDoor:
         self._rate = self._allowance = rate
         self._counted_at: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._rebuilding = False
+        self._rebuilt_at = -REBUILD_SECONDS
 
     def __repr__(self) -> str:
         return f"<LinkDoor {self.links!r}>"
@@ -114,6 +118,18 @@ class LinkDoor:
     async def refresh(self) -> None:
         """Rebuild the snapshot if something changed."""
         await asyncio.to_thread(self._refresh)
+
+    def changed(self) -> None:
+        """A node has other models than before: rebuild the snapshot soon, once for all that change together."""
+        if not self._rebuilding:
+            self._rebuilding = True
+            wait = self._rebuilt_at + REBUILD_SECONDS - self.links.now()
+            asyncio.get_running_loop().call_later(max(0.0, wait), self._rebuild)
+
+    def _rebuild(self) -> None:
+        self._rebuilding = False
+        self._rebuilt_at = self.links.now()
+        self.spawn(self.refresh())
 
     def _has(self, node: str) -> bool:
         return any(known.id == node for known in self._snapshot().nodes.values())

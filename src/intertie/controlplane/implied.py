@@ -44,7 +44,8 @@ def targets(route: RouteRow, machines: Iterable[Machine]) -> list[TargetRow]:
 
     No machine is there twice with the same model: what is written first counts.
     """
-    own = [machine for machine in machines if machine.organisation == route.organisation]
+    labelled = any(target.node_label is not None for target in route.targets)
+    own = [machine for machine in machines if machine.organisation == route.organisation] if labelled else []
     found: dict[tuple[str | None, str], TargetRow] = {}
     for target in route.targets:
         for one in _expanded(target, own):

@@ -29,6 +29,7 @@ __all__ = [
     "LinkRefused",
     "NodeChange",
     "NodeView",
+    "Reported",
     "Swept",
     "admit",
     "approve",
@@ -90,6 +91,15 @@ class NodeChange(msgspec.Struct, frozen=True):
     slots: int | UnsetType | None = UNSET
     """Cap on its exchanges at a time; None takes the cap away."""
     trust: Trust | UnsetType = UNSET
+
+
+class Reported(msgspec.Struct, frozen=True):
+    """What became of a node's report."""
+
+    models: dict[str, ModelFacts]
+    """What it has, as it is believed."""
+    routes: bool
+    """It serves other models than before, so there is something else to route to."""
 
 
 class Swept(msgspec.Struct, frozen=True):
@@ -174,8 +184,8 @@ def remove(control: Control, organisation: str, name: str, by: Actor) -> None:
         revision.bump(connection)
 
 
-def report(control: Control, organisation: str, node: str, message: Mapping[str, Any]) -> bool:
-    """Keeps what the node (id) says it has, cut to size; true if that changes what can be routed to it.
+def report(control: Control, organisation: str, node: str, message: Mapping[str, Any]) -> Reported:
+    """Keeps what the node (id) says it has, cut to size.
 
     Its models become those of its upstream. Raises `LinkRefused` for a report that cannot be read, and for a node that
     is no longer active.
@@ -188,15 +198,16 @@ def report(control: Control, organisation: str, node: str, message: Mapping[str,
             told = inventory.clean(message, row.inventory)
         except inventory.Unreadable as error:
             raise LinkRefused(CloseCode.PROTOCOL_ERROR, str(error)) from None
-        if told == row.inventory:
-            return False
+        models = facts(told)
+        if {**told, "revision": 0} == {**row.inventory, "revision": 0}:
+            return Reported(models, routes=False)
         platform = told["platform"] or row.platform
         nodes.write(connection, msgspec.structs.replace(row, inventory=told, platform=platform))
-        changed = facts(told) != facts(row.inventory)
+        changed = models.keys() != facts(row.inventory).keys()
         if changed:
-            nodes.write_models(connection, organisation, node, list(facts(told)))
+            nodes.write_models(connection, organisation, node, list(models))
             revision.bump(connection)
-        return changed
+        return Reported(models, changed)
 
 
 def sweep(control: Control, now: float, connected: Collection[str] = ()) -> Swept:

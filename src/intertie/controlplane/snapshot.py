@@ -9,7 +9,7 @@ from typing import Final, TypeVar, overload
 
 from msgspec.structs import replace
 
-from intertie.controlplane import implied, inventory, upstreams
+from intertie.controlplane import implied, upstreams
 from intertie.controlplane.control import Control
 from intertie.controlplane.implied import Machine
 from intertie.core.terms import (
@@ -89,7 +89,7 @@ def build(control: Control) -> Snapshot:
         number = stored_revision.number(connection)
         upstream_rows = stored_upstreams.listed(connection)
         route_rows = stored_routes.listed(connection)
-        node_rows = stored_nodes.listed(connection)
+        node_rows = stored_nodes.listed(connection, reports=False)
         callers = dict(stored_keys.callers(connection))
     prices = lru_cache(maxsize=4096)(control.prices)  # bounded: callers may ask a `*` route for any name
     active = [row for row in node_rows if row.state == ACTIVE]
@@ -133,7 +133,6 @@ def _node(row: NodeRow) -> Node:
         drained=row.drained,
         slots=row.slots,
         void=0 if row.instance else row.epoch,  # enrolment leaves no instance, the first connection is one
-        models=MappingProxyType(inventory.facts(row.inventory)),
     )
 
 

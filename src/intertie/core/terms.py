@@ -195,8 +195,6 @@ class Node(msgspec.Struct, frozen=True):
     """The operator's cap on its exchanges at a time."""
     void: int = 0
     """Links up to this epoch are of a key that enrolment has replaced since."""
-    models: Mapping[str, ModelFacts] = MappingProxyType({})
-    """As last reported; kept while it is away."""
 
 
 class Target(msgspec.Struct, frozen=True):

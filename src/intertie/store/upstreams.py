@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Final
 
 import msgspec
 import sqlalchemy as sa
@@ -28,6 +29,10 @@ class ModelRow(msgspec.Struct, frozen=True):
     output: int | None = None
     cached_input: int | None = None
     cache_write: int | None = None
+
+
+_PLACE: Final = (upstream_models.c.organisation, upstream_models.c.upstream)
+_MODEL: Final = [upstream_models.c[field.name] for field in msgspec.structs.fields(ModelRow)]
 
 
 class UpstreamRow(msgspec.Struct, frozen=True):
@@ -56,10 +61,9 @@ def listed(connection: sa.Connection, organisation: str | None = None) -> list[U
     for row in connection.execute(_of(credentials, organisation).order_by(credentials.c.position)):
         sealed[row.organisation, row.upstream].append(CredentialRow(row.id, row.label, row.sealed, row.created_at))
     models: dict[tuple[str, str], list[ModelRow]] = defaultdict(list)
-    for row in connection.execute(_of(upstream_models, organisation).order_by(upstream_models.c.position)):
-        models[row.organisation, row.upstream].append(
-            ModelRow(row.name, row.input, row.output, row.cached_input, row.cache_write)
-        )
+    priced = _of(upstream_models, organisation).with_only_columns(*_PLACE, *_MODEL).order_by(upstream_models.c.position)
+    for owner, upstream, *model in connection.execute(priced):  # there may be tens of thousands
+        models[owner, upstream].append(ModelRow(*model))
     return [
         UpstreamRow(
             **row,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from intertie.controlplane import inventory
 from intertie.controlplane.control import Control
-from intertie.core.terms import ModelFacts
 from intertie.store import nodes, revision
 from intertie.store.nodes import ACTIVE, NodeRow
 from tests.contract.controlplane.conftest import NOW
@@ -46,6 +45,3 @@ def enrolled(
         nodes.write_models(connection, organisation, id_, list(models))
         revision.bump(connection)
     return id_
-
-
-FACTS = ModelFacts("m", decode=40.0)

@@ -88,7 +88,7 @@ def test_no_clock_of_a_node_counts(control: Control, years: int) -> None:
     auth = machine.auth(challenge) | {"time": wrong, "date": wrong}
 
     assert nodes.admit(control, auth, signed=challenge.signed, address=ADDRESS).epoch == 1
-    assert nodes.report(control, "default", id_of(machine), {"models": [{"name": "m"}], "time": wrong})
+    assert nodes.report(control, "default", id_of(machine), {"models": [{"name": "m"}], "time": wrong}).routes
     assert nodes.show(control, "default", "rig").last_seen_at == NOW
 
 

@@ -28,7 +28,7 @@ from intertie.core.terms import (
 )
 from intertie.store.schema import organisations
 from tests.contract.controlplane.documents import document
-from tests.contract.controlplane.machines import FACTS, enrolled
+from tests.contract.controlplane.machines import enrolled
 
 OWN = Caller("default", "p", "k", "dev", trust=Trust.OWN)
 ANYBODY = Caller("default", "p", "k", "dev")
@@ -152,14 +152,14 @@ def test_nodes_are_not_listed_among_upstreams(control: Control) -> None:
 
 
 def test_a_snapshot_knows_active_nodes_and_what_they_serve(control: Control) -> None:
-    """Labels, facts, and a price of zero, which is known and not unknown."""
+    """Labels, and a price of zero, which is known and not unknown."""
     rig = enrolled(control, "rig", "m", labels=("gpu",))
     enrolled(control, "new", "m", state="pending")
     now = snapshot.build(control)
 
     assert list(now.nodes) == [("default", "rig")]
     node = now.nodes["default", "rig"]
-    assert (node.id, node.labels, dict(node.models)) == (rig, frozenset({"gpu"}), {"m": FACTS})
+    assert (node.id, node.labels, node.void) == (rig, frozenset({"gpu"}), 0)
     assert now.upstreams[rig].models.get("m") == Price(0, 0)
     assert now.upstreams[rig].models.get("not-reported-yet") == Price(0, 0, source="node")
     assert {name: upstream.enabled for upstream in now.upstreams.values() if (name := upstream.name)} == {

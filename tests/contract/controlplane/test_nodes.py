@@ -44,18 +44,21 @@ REPORT: dict[str, Any] = {
 def test_what_a_node_reports_can_be_routed_to(control: Control) -> None:
     """For free; the same report again changes nothing, a hardware reading no routing."""
     machine = enrolled(control)
-    assert nodes.report(control, "default", id_of(machine), REPORT)
+    assert nodes.report(control, "default", id_of(machine), REPORT).routes
     taken = snapshot.build(control)
 
     assert taken.upstreams[id_of(machine)].models["llama3:8b"] == Price(0, 0)
-    assert taken.nodes["default", "rig"].models["llama3:8b"].context == 8192
     revision = snapshot.revision(control)
-    assert not nodes.report(control, "default", id_of(machine), REPORT)
-    assert not nodes.report(control, "default", id_of(machine), REPORT | {"hardware": {"memory_bytes": 1}})
+    assert not nodes.report(control, "default", id_of(machine), REPORT).routes
+    assert not nodes.report(control, "default", id_of(machine), REPORT | {"hardware": {"memory_bytes": 1}}).routes
+    (model,) = REPORT["models"]
+    cold = nodes.report(control, "default", id_of(machine), REPORT | {"models": [{**model, "loaded": False}]})
+    assert (cold.routes, cold.models["llama3:8b"].loaded, cold.models["llama3:8b"].context) == (False, False, 8192)
+    nodes.report(control, "default", id_of(machine), REPORT | {"hardware": {"memory_bytes": 1}})
     assert snapshot.revision(control) == revision
     view = nodes.show(control, "default", "rig")
     assert (view.hardware, view.slots) == ({"memory_bytes": 1}, 4)
-    assert nodes.report(control, "default", id_of(machine), REPORT | {"models": []})
+    assert nodes.report(control, "default", id_of(machine), REPORT | {"models": []}).routes
     assert list(snapshot.build(control).upstreams[id_of(machine)].models) == []
 
 

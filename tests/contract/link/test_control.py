@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from intertie.api.link_control import REPORT_SECONDS, REPORTS_AT_ONCE
+from intertie.api.links import REBUILD_SECONDS
+from intertie.controlplane import nodes as controlplane_nodes
+from intertie.controlplane.control import Control
+from intertie.controlplane.nodes import Reported
+from intertie.core.routing.room import Room
 from intertie.core.wire.enrolment import rotate_message
 from intertie.core.wire.link import CloseCode
 from intertie.store import audit, nodes
@@ -61,6 +70,59 @@ async def test_an_inventory_may_be_large(bed: Bed) -> None:
     models = [{"name": f"m{number}", "parameters": "7B" * 30} for number in range(400)]
     await say(attachment.control, "inventory", revision=2, slots=2, models=models)
     await soon(lambda: bed.slots() == 2)
+
+
+async def test_what_a_node_says_of_its_models_counts_at_once_and_rebuilds_nothing(bed: Bed) -> None:
+    attachment = await bed.enrol().attach()
+    await soon(lambda: "m" in bed.snapshots.current.upstreams[NODE].models)
+    before = bed.snapshots.current
+
+    for decode in (10.0, 100.0):
+        facts = {"name": "m", "loaded": False, "decode": decode}
+        await say(attachment.control, "inventory", revision=2, slots=4, models=[facts])
+    await soon(lambda: _room(bed).decode == 100.0)
+
+    assert not _room(bed).warm
+    await asyncio.to_thread(bed.snapshots.refresh)
+    assert bed.snapshots.current is before
+
+
+async def test_a_node_whose_models_change_all_the_time_is_listened_to_now_and_then(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported: list[str] = []
+    report = controlplane_nodes.report
+
+    def counted(control: Control, organisation: str, node: str, message: Mapping[str, Any]) -> Reported:
+        reported.append(message["models"][0]["name"])
+        return report(control, organisation, node, message)
+
+    monkeypatch.setattr(controlplane_nodes, "report", counted)
+    attachment = await bed.enrol().attach()
+    for number in range(30):
+        await say(attachment.control, "inventory", revision=number, slots=4, models=[{"name": f"m{number}"}])
+        await asyncio.sleep(0.01)
+    await soon(lambda: len(reported) >= REPORTS_AT_ONCE)
+    await asyncio.sleep(0.2)
+    assert len(reported) <= REPORTS_AT_ONCE
+    bed.links.clock = lambda: time.monotonic() + REPORT_SECONDS
+    bed.links.of(NODE).control._pass_on()  # type: ignore[union-attr]  # what its timer calls
+    await soon(lambda: reported[-1] == "m29")
+
+
+async def test_the_snapshot_is_rebuilt_once_for_many_changes(bed: Bed) -> None:
+    rebuilt: list[float] = []
+    bed.door._refresh = lambda: rebuilt.append(time.monotonic())
+    for _ in range(20):
+        bed.door.changed()
+        await asyncio.sleep(0.01)
+    await soon(lambda: len(rebuilt) == 2)
+    assert rebuilt[1] - rebuilt[0] >= REBUILD_SECONDS * 0.9
+
+
+def _room(bed: Bed) -> Room:
+    node = bed.snapshots.current.nodes["default", "rig"]
+    return bed.links.room(bed.snapshots.current.upstreams[NODE], node, "m")
 
 
 async def test_an_answer_meant_for_another_gateway_is_written_into_the_audit_trail(bed: Bed) -> None:

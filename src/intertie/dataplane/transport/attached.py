@@ -83,6 +83,7 @@ class Attached:
         self.serving = Serving.SERVING
         self._reason = ""
         self._offered: int | None = None
+        self._models: Mapping[str, ModelFacts] = {}
         self._in_flight = 0
         self._queue: int | None = None
         self._idle: float | None = None
@@ -217,6 +218,10 @@ class Attached:
         self._offered = slots
         self._changed()
 
+    def learn(self, models: Mapping[str, ModelFacts]) -> None:
+        """What its agent found out about each model, by name."""
+        self._models = models
+
     def heard_status(self, message: Mapping[str, Any]) -> None:
         """The members of STATUS. Raises `Violation`."""
         try:
@@ -246,7 +251,7 @@ class Attached:
 
     def room(self, node: Node, model: str) -> Room:
         """See `Links.room`."""
-        facts = node.models.get(model) or _UNKNOWN
+        facts = self._models.get(model) or _UNKNOWN
         reason = self._closed_because(node)
         slots = self.slots
         free = slots - len(self._busy) - len(self._waiters)

@@ -19,6 +19,11 @@ from intertie.dataplane.transport.wired import MOST_UNREAD, Farewell, Wired
 from tests.unit.dataplane.transport.far_end import Clock, FarEnd, turn
 
 UPSTREAM = Upstream("n", "o", "rig", "node", "")
+FACTS = {
+    "m": ModelFacts("m", decode=40.0),
+    "cold": ModelFacts("cold", loaded=False),
+    "one": ModelFacts("one", slots=1),
+}
 
 
 class Control(Wired):
@@ -39,6 +44,7 @@ class Site:
         self.links = Links(clock=self.clock, wall=lambda: 43_380.0)
         self.attached, self.far = self.attach(epoch)
         self.attached.offer(slots)
+        self.attached.learn(FACTS)
 
     def attach(self, epoch: int) -> tuple[Attached, FarEnd]:
         control = Control(self.links)
@@ -57,12 +63,7 @@ class Site:
 
 
 def node(**more: object) -> Node:
-    facts = {
-        "m": ModelFacts("m", decode=40.0),
-        "cold": ModelFacts("cold", loaded=False),
-        "one": ModelFacts("one", slots=1),
-    }
-    return Node("n", "o", "rig", models=MappingProxyType(facts), **more)  # type: ignore[arg-type]
+    return Node("n", "o", "rig", **more)  # type: ignore[arg-type]
 
 
 def snapshot(*nodes: Node) -> Snapshot:
