@@ -25,6 +25,8 @@ class Gatehouse:
     """Answers to polls: `wait`, `deny`, `expire`, `yes`; the last one is repeated."""
     changes: dict[str, Any] = field(default_factory=dict)
     """Members of the answer to be replaced."""
+    grant: dict[str, Any] = field(default_factory=dict)
+    """The same, of the answer that has the code."""
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     nodes: dict[str, str] = field(default_factory=dict)
     """Public key -> node id."""
@@ -66,7 +68,7 @@ class Gatehouse:
             self._name = str(asked["name"])
             place = f"{self.url}/console/approve"
             return 200, {"device_code": "dc", "user_code": "BCDF-GHJK", "verification_url": place, "interval": 2,
-                         "expires_in": 900}  # fmt: skip
+                         "expires_in": 900, **self.grant}  # fmt: skip
         message = enrolment.device_message(origin=self.url, device_code=asked["device_code"], public_key=public)
         if not verify(public, message, decode(asked["signature"])):
             return 401, _error("enrolment_refused", "the signature is wrong")

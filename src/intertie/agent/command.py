@@ -112,7 +112,6 @@ def _join(options: argparse.Namespace, prog: str) -> int:
         name=options.name or "",
         token_file=options.token_file or "",
         code=options.code,
-        labels=tuple(options.label),
         replace=options.replace,
         insecure=options.insecure,
     )

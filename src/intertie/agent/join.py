@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +26,9 @@ TOKEN: Final = "INTERTIE_TOKEN"
 _DRAFT: Final = "joining-{}.key"
 """The key of an exchange whose answer did not arrive: the same token with the same key gives the same node."""
 _SLOWEST: Final = 30.0
+_LONGEST: Final = 86_400.0
+"""Seconds for which a code is waited for, whatever a gateway says."""
+_LONGEST_WORD: Final = 200
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,6 @@ class Wanted:
     name: str = ""
     token_file: str = ""
     code: bool = False
-    labels: tuple[str, ...] = ()
     replace: bool = False
     insecure: bool = False
 
@@ -132,14 +134,19 @@ def _with_code(folder: Path, gateway: Gateway, about: Mapping[str, Any], clock: 
     body = enrol.request(key, gateway.address, token="", nonce=enrol.fresh_nonce(), about=about)
     grant = gateway.ask("/link/device", body)[1]
     try:
-        code, place, asked = str(grant["user_code"]), str(grant["verification_url"]), str(grant["device_code"])
-        interval, left = float(grant["interval"]), float(grant["expires_in"])
+        code, asked = _word(grant["user_code"]), str(grant["device_code"])
+        interval, left = _seconds(grant["interval"]), _seconds(grant["expires_in"])
     except (KeyError, TypeError, ValueError):
         raise _unexpected(gateway.address) from None
-    terminal.say("", f"  Code:    {code}", f"  Approve: {place}", "", error=True)
     terminal.say(
-        "Ask an operator of the gateway to approve it, there or with: intertie nodes approve-device CODE",
-        "Ctrl-C gives up.",
+        "",
+        f"  Code: {code}",
+        "",
+        f"Ask an operator of {gateway.address.origin} to let this machine in. On the gateway they type:",
+        "",
+        f"  intertie nodes approve-device {code}",
+        "",
+        "This waits for it. Ctrl-C gives up.",
         error=True,
     )
     end = clock.now() + left
@@ -177,10 +184,10 @@ def _establish(folder: Path, address: Address, key: SigningKey, answer: Mapping[
     try:
         link = str(answer.get("link") or "")
         enrolled = Enrolled(
-            node=str(answer["node"]),
-            key=str(answer["key"]),
+            node=_word(answer["node"]),
+            key=_word(answer["key"]),
             public_key=encode(key.public),
-            name=str(answer["name"]),
+            name=_word(answer["name"]),
             origin=address.origin,
             # A gateway cannot send its nodes elsewhere: another origin than the owner's is not followed.
             link=link if _same_origin(link, address.origin) else address.link,
@@ -190,6 +197,20 @@ def _establish(folder: Path, address: Address, key: SigningKey, answer: Mapping[
     except (KeyError, TypeError, ValueError):
         raise _unexpected(address) from None
     return establish(folder, enrolled, key), str(answer.get("state") or "active")
+
+
+def _word(value: object) -> str:
+    """A name or id that a gateway gave. Raises `ValueError` for one that is none."""
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_WORD or not value.isprintable():
+        raise ValueError("no word")
+    return value
+
+
+def _seconds(value: object) -> float:
+    """A length of time that a gateway gave. Raises `TypeError`, `ValueError`."""
+    if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise ValueError("no length of time")
+    return min(float(value), _LONGEST)
 
 
 def _same_origin(url: str, origin: str) -> bool:
@@ -241,11 +262,7 @@ def _about(wanted: Wanted) -> dict[str, Any]:
             f"begin with a letter or digit; at most {host.LONGEST_NAME} letters, digits and . _ @ + -",
             status=USAGE,
         )
-    for label in wanted.labels:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=:/-]{0,99}", label):
-            raise Problem(f"{label!r} is no label", "write one word, such as --label gpu or site=lab", status=USAGE)
-    about = {"name": wanted.name or host.default_name(), "fingerprint": host.fingerprint(), "platform": host.kind()}
-    return {**about, "labels": list(wanted.labels)} if wanted.labels else about
+    return {"name": wanted.name or host.default_name(), "fingerprint": host.fingerprint(), "platform": host.kind()}
 
 
 def _token_in(path: Path) -> str:

@@ -10,6 +10,8 @@ from intertie.core.wire.link import FORWARDED, PATHS, Violation
 MAX_BODY: Final = 32 * 1024 * 1024
 """Bytes of a request. Nothing of it is kept: it flows through as the runtime takes it."""
 MAX_ID: Final = 256
+MAX_HEADER: Final = 1024
+"""Characters of a header that is passed on."""
 
 
 class Order(NamedTuple):
@@ -36,6 +38,10 @@ def read_order(message: Mapping[str, Any]) -> Order:
     if not isinstance(headers, dict) or not isinstance(whole, bool):
         raise Violation("an exchange is opened with headers that are none")
     kept = {name: value for name, value in headers.items() if name in FORWARDED}
-    clean = all(isinstance(value, str) and value.isascii() and value.isprintable() for value in kept.values())
+    clean = all(isinstance(value, str) and _fits(value) for value in kept.values())
     allowed = clean and path in PATHS and message.get("method", "POST") == "POST"
     return Order(name, path, model, {"content-type": "application/json", **kept}, length, whole, allowed)
+
+
+def _fits(value: str) -> bool:
+    return len(value) <= MAX_HEADER and value.isascii() and value.isprintable()

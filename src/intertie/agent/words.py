@@ -55,7 +55,6 @@ COMMANDS: Final = (
             Word(("--name",), "What people shall call this node; the machine's own name unless set."),
             Word(("--token-file",), "File with the enrolment token; - is standard input.", metavar="FILE"),
             Word(("--code",), "Ask for no token: show a code for an operator to approve.", bool),
-            Word(("--label",), "A label to ask for, such as gpu; repeat. The gateway decides.", many=True),
             Word(("--runtime",), "Address of a model server to offer; repeat.", metavar="URL", many=True),
             Word(
                 ("--runtime-key-file",),

@@ -252,8 +252,8 @@ def test_without_a_token_a_code_is_shown_and_the_approval_awaited(
     identity, _ = join(tmp_path, wanted(house), hand.clock)
     shown = capsys.readouterr().err
 
-    assert "BCDF-GHJK" in shown
-    assert f"{house.url}/console/approve" in shown
+    assert f"operator of {house.url}" in shown
+    assert "intertie nodes approve-device BCDF-GHJK\n" in shown
     assert house.paths == ["/link/device", *["/link/device/poll"] * 3]
     assert "token" not in house.asked[0][1]
     assert identity.name == "desk"
@@ -355,22 +355,21 @@ def test_what_the_gateway_hears_is_the_machine_and_no_secret_of_it(
 ) -> None:
     monkeypatch.setenv(TOKEN, house.token())
     monkeypatch.setattr(host, "machine_id", lambda: "4c4c4544-0042-4a10-8052-b3c04f4e4e32")
-    identity, _ = join(tmp_path, wanted(house, labels=("site=lab", "gpu")))
+    identity, _ = join(tmp_path, wanted(house))
     heard = house.asked[0][1]
 
-    assert heard["labels"] == ["site=lab", "gpu"]
     assert heard["public_key"] == identity.enrolled.public_key
     assert "4c4c4544" not in str(heard)
     assert (tmp_path / KEY).read_text().strip() not in str(heard)
     assert encode(os.urandom(4)) not in heard["fingerprint"]
 
 
-@pytest.mark.parametrize(("name", "labels"), [("no spaces", ()), ("-x", ()), ("desk", ("two words",)), ("desk", ("=x",))])
-def test_names_and_labels_that_cannot_be_are_refused_here(
-    house: Gatehouse, tmp_path: Path, name: str, labels: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["no spaces", "-x"])
+def test_names_that_cannot_be_are_refused_here(
+    house: Gatehouse, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(TOKEN, house.token())
-    with pytest.raises(Problem, match=r"name|label"):
-        join(tmp_path, Wanted(url=house.url, name=name, labels=labels))
+    with pytest.raises(Problem, match="name"):
+        join(tmp_path, Wanted(url=house.url, name=name))
 
     assert not house.asked

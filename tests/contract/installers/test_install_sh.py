@@ -123,7 +123,7 @@ def test_a_dry_run_of_uninstalling_removes_nothing(installs: Installs, home: Pat
         (["--token", "itne_secret"], "there is no option --token."),
         (["--token=itne_secret"], "there is no option --token."),
         (["--name"], "--name needs a value"),
-        (["--label", "a=b\nc=d"], "more than one line"),
+        (["--runtime", "http://a\nhttp://b"], "more than one line"),
         (["--user", "--token-file", "nowhere"], "cannot read nowhere"),
     ],
 )
@@ -188,7 +188,7 @@ def test_install_upgrade_and_uninstall_for_one_person(
     installs: Installs, home: Path, served: Front, tmp_path: Path
 ) -> None:
     """One node is enrolled; running it again keeps the identity; uninstalling leaves no file."""
-    words = ["--user", "--no-service", "--name", "rig-1", "--label", "site=lab", "--runtime", "127.0.0.1:9"]
+    words = ["--user", "--no-service", "--name", "rig-1", "--runtime", "127.0.0.1:9"]
     first = installs(*words, "--token-file", _token_file(tmp_path, served))
     assert first.returncode == 0, first.stderr
     assert (home / LAUNCHER).stat().st_mode & 0o777 == 0o755

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intertie.agent.http import Address, request_head
-from intertie.agent.order import MAX_BODY, read_order
+from intertie.agent.order import MAX_BODY, MAX_HEADER, read_order
 from intertie.core.wire.link import FORWARDED, PATHS, Violation
 
 GOOD: dict[str, Any] = {"t": "open", "id": "r", "path": "/v1/embeddings", "model": "m", "headers": {}, "length": 2}
@@ -30,6 +30,7 @@ def test_a_good_order_is_allowed() -> None:
         {"method": "PUT"},
         {"headers": {"accept": "a\nb"}},
         {"headers": {"accept": None}},
+        {"headers": {"accept": "x" * (MAX_HEADER + 1)}},
     ],
 )
 def test_what_policy_forbids_is_no_violation_but_a_refusal(change: dict[str, Any]) -> None:

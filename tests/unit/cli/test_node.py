@@ -17,7 +17,7 @@ from intertie.cli.node import app
     [
         ["join", "https://ai.example.com"],
         ["join", "https://ai.example.com", "--name", "desk", "--runtime", "http://a:1", "--runtime", "http://b:2"],
-        ["join", "https://ai.example.com", "--label", "gpu", "--no-discover", "--slots", "3", "--no-run", "--json"],
+        ["join", "https://ai.example.com", "--no-discover", "--slots", "3", "--no-run", "--json"],
         ["join", "https://ai.example.com", "--idle", "--run", "--replace", "--insecure", "--code"],
         ["pause", "--for", "2h"],
         ["doctor", "--no-self-test"],

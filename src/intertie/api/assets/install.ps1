@@ -41,7 +41,6 @@ Install-IntertieNode [option...]
   -Name NAME         what people shall call this node; this machine's own name unless set
   -TokenFile FILE    file with the enrolment token; else $env:INTERTIE_TOKEN, else you are asked for it
                      without a token, a short code is shown for an operator to approve
-  -Label KEY=VALUE   labels to ask for, separated by commas
   -Runtime URL       addresses of model servers to offer. Those on this machine are found without it
   -Idle              serve only while nobody uses this machine
   -User              install for yourself only, started when you log on (the default)
@@ -260,7 +259,6 @@ function Invoke-IntertieJoin {
     if ($Facts.Name) { $words += @('--name', $Facts.Name) }
     if ($Facts.Idle) { $words += '--idle' }
     if ($Facts.Insecure) { $words += '--insecure' }
-    foreach ($label in $Facts.Label) { $words += @('--label', $label) }
     foreach ($runtime in $Facts.Runtime) { $words += @('--runtime', $runtime) }
     if (-not $token) { $words += '--code' }
     $before = $env:INTERTIE_TOKEN
@@ -343,7 +341,6 @@ function Install-IntertieNode {
     param(
         [string]$Name = '',
         [string]$TokenFile = '',
-        [string[]]$Label = @(),
         [string[]]$Runtime = @(),
         [switch]$Idle,
         [switch]$User,
@@ -364,7 +361,7 @@ function Install-IntertieNode {
     if ($Version) { return $settings.Version }
     if ($User -and $System) { throw 'Say -User or -System, not both.' }
     $options = @{
-        Name = $Name; TokenFile = $TokenFile; Label = $Label; Runtime = $Runtime; Idle = [bool]$Idle
+        Name = $Name; TokenFile = $TokenFile; Runtime = $Runtime; Idle = [bool]$Idle
         System = [bool]$System; NoService = [bool]$NoService; Insecure = [bool]$Insecure; Yes = [bool]$Yes
         KeepKey = [bool]$KeepKey
     }

@@ -24,7 +24,6 @@ Usage: install.sh [option...]
   --name NAME        what people shall call this node; this machine's own name unless set
   --token-file FILE  file with the enrolment token; else INTERTIE_TOKEN, else you are asked for it
                      without a token, a short code is shown for an operator to approve
-  --label KEY=VALUE  a label to ask for; repeat
   --runtime URL      address of a model server to offer; repeat. Those on this machine are found without it
   --idle             serve only while nobody uses this machine
   --user             install for yourself only; the default unless you are root, and on macOS
@@ -67,7 +66,7 @@ put() {
 # -- what is wanted ----------------------------------------------------------------------------------------------------
 
 defaults() {
-  name='' token_file='' labels='' runtimes='' scope=''
+  name='' token_file='' runtimes='' scope=''
   idle=0 linger=0 service_wanted=1 insecure=0 yes=0 dry_run=0 uninstall=0 keep_key=0
   newline='
 '
@@ -76,20 +75,19 @@ defaults() {
 read_options() {
   while [ $# -gt 0 ]; do
     case $1 in
-      --name=* | --token-file=* | --label=* | --runtime=*)
+      --name=* | --token-file=* | --runtime=*)
         option=${1%%=*} value=${1#*=}
         shift
         set -- "$option" "$value" "$@"
         ;;
     esac
     case $1 in
-      --name | --token-file | --label | --runtime)
+      --name | --token-file | --runtime)
         [ $# -ge 2 ] && [ -n "$2" ] || die "$1 needs a value." "See: install.sh --help"
         case $2 in *"$newline"*) die "the value of $1 has more than one line." ;; esac
         case $1 in
           --name) name=$2 ;;
           --token-file) token_file=$2 ;;
-          --label) labels="$labels$2$newline" ;;
           --runtime) runtimes="$runtimes$2$newline" ;;
         esac
         shift
@@ -430,7 +428,6 @@ join() {
   [ -n "$token" ] || set -- "$@" --code
   set -f
   IFS=$newline
-  for join_one in $labels; do set -- "$@" --label "$join_one"; done
   for join_one in $runtimes; do set -- "$@" --runtime "$join_one"; done
   unset IFS
   set +f
