@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import signal
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -19,7 +18,7 @@ from tests.support.node import serving, shown, token, until
 from tests.support.replies import packed
 from tests.support.runtimes import FakeRuntime
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: mount namespaces")]
+pytestmark = pytest.mark.slow
 
 ONLINE_SECONDS = 60.0
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from intertie.controlplane.local_model import MODEL, prepare
-from tests.support.gateway import CLIENT_KEY, Gateway, configuration
+from tests.support.gateway import CLIENT_KEY, Gateway, configuration, require_command
 from tests.support.hosts import Host, office_and_home, on
 from tests.support.node import NodeProcess, serving, shown, token, until
 from tests.support.replies import packed
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: network namespaces")]
+pytestmark = pytest.mark.slow
 
 SECONDS_TO_FIRST_TOKEN = 10.0
 NOTICED = 40.0
@@ -103,7 +103,9 @@ def test_behind_a_router_from_join_to_first_token_in_ten_seconds(tmp_path: Path)
         plan = prepare()
         assert (facts["context"], facts["slots"]) == (plan.context, plan.slots)
         assert node.resident() < 60e6
-        listening = subprocess.run(on(home, ["ss", "-Hltn"]), capture_output=True, text=True, check=True).stdout
+        listening = subprocess.run(
+            on(home, [require_command("ss", "iproute2"), "-Hltn"]), capture_output=True, text=True, check=True
+        ).stdout
         assert [line for line in listening.splitlines() if "127.0.0.1" not in line] == []
 
         cut_cable(home)
@@ -117,4 +119,9 @@ def cut_cable(host: Host) -> None:
     """From now on every packet from and to the host is lost without a word."""
     for chain in ("input", "output"):
         definition = f"{{ type filter hook {chain} priority -10 ; policy drop ; }}"
-        subprocess.run(on(host, ["nft", "add", "chain", "inet", "router", f"cut_{chain}", definition]), check=True)
+        subprocess.run(
+            on(
+                host, [require_command("nft", "nftables"), "add", "chain", "inet", "router", f"cut_{chain}", definition]
+            ),
+            check=True,
+        )

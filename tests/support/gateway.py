@@ -241,6 +241,6 @@ def running(
 
 def require_command(name: str, package: str) -> str:
     """The path of an installed program; fails with how to install it."""
-    found = shutil.which(name)
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin")
     assert found is not None, f"{name} is missing: apt-get install {package}"
     return found

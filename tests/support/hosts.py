@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from tests.support.gateway import require_command
 
+IP = require_command("ip", "iproute2")
+
 
 @dataclass(frozen=True)
 class Host:
@@ -23,43 +25,42 @@ class Host:
     @property
     def prefix(self) -> list[str]:
         """Runs what follows on this host."""
-        return ["ip", "netns", "exec", self.name]
+        return [IP, "netns", "exec", self.name]
 
 
 @contextmanager
 def office_and_home() -> Iterator[tuple[Host, Host]]:
     """An office whose services can be dialled (by the tests, too), and a home that can only dial out. Needs root."""
-    require_command("ip", "iproute2")
-    require_command("nft", "nftables")
+    nft = require_command("nft", "nftables")
     tag = f"{os.getpid() % 100000}"
     number = os.getpid() % 250
     office = Host(f"office{tag}", f"10.90.{number}.1", f"10.91.{number}.1")
     home = Host(f"home{tag}", f"10.90.{number}.2")
     try:
         for host, cable, other in ((office, f"vo{tag}", f"vh{tag}"), (home, f"vh{tag}", "")):
-            _run("ip", "netns", "add", host.name)
+            _run(IP, "netns", "add", host.name)
             if other:
-                _run("ip", "link", "add", cable, "type", "veth", "peer", "name", other)
-            _run("ip", "link", "set", cable, "netns", host.name)
-            _run("ip", "-n", host.name, "addr", "add", f"{host.address}/24", "dev", cable)
+                _run(IP, "link", "add", cable, "type", "veth", "peer", "name", other)
+            _run(IP, "link", "set", cable, "netns", host.name)
+            _run(IP, "-n", host.name, "addr", "add", f"{host.address}/24", "dev", cable)
             for device in (cable, "lo"):
-                _run("ip", "-n", host.name, "link", "set", device, "up")
-        _run("ip", "link", "add", f"vd{tag}", "type", "veth", "peer", "name", f"vt{tag}")
-        _run("ip", "link", "set", f"vd{tag}", "netns", office.name)
-        _run("ip", "-n", office.name, "addr", "add", f"{office.desk}/24", "dev", f"vd{tag}")
-        _run("ip", "-n", office.name, "link", "set", f"vd{tag}", "up")
-        _run("ip", "addr", "add", f"10.91.{number}.2/24", "dev", f"vt{tag}")
-        _run("ip", "link", "set", f"vt{tag}", "up")
+                _run(IP, "-n", host.name, "link", "set", device, "up")
+        _run(IP, "link", "add", f"vd{tag}", "type", "veth", "peer", "name", f"vt{tag}")
+        _run(IP, "link", "set", f"vd{tag}", "netns", office.name)
+        _run(IP, "-n", office.name, "addr", "add", f"{office.desk}/24", "dev", f"vd{tag}")
+        _run(IP, "-n", office.name, "link", "set", f"vd{tag}", "up")
+        _run(IP, "addr", "add", f"10.91.{number}.2/24", "dev", f"vt{tag}")
+        _run(IP, "link", "set", f"vt{tag}", "up")
         # What a home router does: nobody outside begins a connection.
-        _run(*home.prefix, "nft", "add", "table", "inet", "router")
+        _run(*home.prefix, nft, "add", "table", "inet", "router")
         chain = "{ type filter hook input priority 0 ; policy accept ; }"
-        _run(*home.prefix, "nft", "add", "chain", "inet", "router", "in", chain)
-        _run(*home.prefix, "nft", "add", "rule", "inet", "router", "in", "iifname", f"vh{tag}",
+        _run(*home.prefix, nft, "add", "chain", "inet", "router", "in", chain)
+        _run(*home.prefix, nft, "add", "rule", "inet", "router", "in", "iifname", f"vh{tag}",
              "tcp", "flags", "syn", "/", "syn,ack", "drop")  # fmt: skip
         yield office, home
     finally:
         for host in (office, home):
-            subprocess.run(["ip", "netns", "del", host.name], check=False, capture_output=True)
+            subprocess.run([IP, "netns", "del", host.name], check=False, capture_output=True)
 
 
 def _run(*words: str) -> None:

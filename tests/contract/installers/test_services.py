@@ -19,8 +19,6 @@ from tests.meta.source import ROOT
 from tests.support.front import Front
 from tests.support.gateway import require_command
 
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: systemd-analyze")
-
 UNITS = ("intertie-node.service", "intertie-node-user.service")
 PLISTS = ("intertie-node.agent.plist", "intertie-node.daemon.plist")
 
@@ -30,7 +28,6 @@ def _settings(unit: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
-@on_linux
 @pytest.mark.parametrize("name", UNITS)
 def test_units_have_no_findings(tmp_path: Path, name: str) -> None:
     """As systemd itself reads them; the program and the user are there, as they are after an installation."""
@@ -46,7 +43,6 @@ def test_units_have_no_findings(tmp_path: Path, name: str) -> None:
     assert (found.returncode, found.stdout + found.stderr) == (0, "")
 
 
-@on_linux
 def test_a_wrong_unit_is_found(tmp_path: Path) -> None:
     """The test above can fail."""
     unit = tmp_path / "wrong.service"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from intertie.controlplane.agent_files import ZIPAPP
 from tests.support.front import Front
 from tests.support.machine import LIST, Machine
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: mount namespaces")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
