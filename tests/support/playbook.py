@@ -187,6 +187,8 @@ class Playbook:
     ) -> None:
         self.transports = {f"up{n}": ScriptedTransport(scripts) for n, scripts in enumerate(upstreams)}
         self.rooms = dict(rooms)
+        self.look: Callable[[], Room] | None = None
+        """What every node can take at the moment, instead of `rooms`."""
         rows = {
             name: Upstream(
                 id=name,
@@ -231,17 +233,26 @@ class Playbook:
     def room(self, upstream: Upstream, node: Node, model: str) -> Room:
         """What the node can take, as the test says."""
         assert (node.id, node.name) == (upstream.id, upstream.name)
-        return self.rooms[upstream.id]
+        return self.look() if self.look is not None else self.rooms[upstream.id]
 
     async def run(self, *, stream: bool = False, **fields: Any) -> RecordedReply:
         """Serve one request and return what its client got."""
-        body = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "stream": stream, **fields}
-        x = self.exchange
+        await self._serve(self.exchange, self.reply, {"stream": stream, **fields})
+        return self.reply
+
+    async def another(self) -> RecordedReply:
+        """Serve one more request, beside others, and return what its client got."""
+        x = Exchange(f"req_{id(object())}", Operation.CHAT, self.exchange.headers, b"")
+        reply = RecordedReply(self.ledger)
+        await self._serve(x, reply, {})
+        return reply
+
+    async def _serve(self, x: Exchange, reply: RecordedReply, fields: Mapping[str, Any]) -> None:
+        body = {"model": "m", "messages": [{"role": "user", "content": "hello"}], **fields}
         x.body = json.dumps(body).encode()
         x.started = self.dataplane.monotonic()
         x.started_at = self.dataplane.wall()
-        await serve(x, self.reply, self.dataplane)
-        return self.reply
+        await serve(x, reply, self.dataplane)
 
     @property
     def settled(self) -> Settlement:

@@ -7,6 +7,7 @@ from typing import Final
 from intertie.core.errors import (
     GatewayError,
     Harm,
+    NodeBusy,
     NoTarget,
     RetryBudgetSpent,
     StreamBroken,
@@ -16,7 +17,7 @@ from intertie.core.errors import (
     UpstreamExhausted,
     UpstreamTimeout,
 )
-from intertie.core.routing.plan import Candidate
+from intertie.core.routing.plan import Candidate, TargetKey
 from intertie.core.routing.retry_budget import backoff
 from intertie.core.terms import Credential, Progress, Secret, State, Usage
 from intertie.core.wire.openai_usage import estimate_input
@@ -41,9 +42,10 @@ class Chooser:
 
     def __init__(self, x: Exchange, candidates: tuple[Candidate, ...], d: Dataplane) -> None:
         self._x = x
-        self._d = d
-        self._candidates = candidates
+        self.d = d
+        self._candidates = list(candidates)
         self._position = 0
+        self._set_back: set[TargetKey] = set()
         self._refused: dict[str, set[str]] = {}
         self._repeated = False
         self._waits: list[float] = []
@@ -66,30 +68,46 @@ class Chooser:
         if error.harm in _OTHER_CREDENTIAL and credential is not None:
             refused = self._refused.setdefault(candidate.upstream.id, set())
             refused.add(credential.id)
-            other = self._d.credentials.pick(candidate.upstream, now, refused)
-            if other is not None and self._d.health.admit(_key(candidate), now):
+            other = self.d.credentials.pick(candidate.upstream, now, refused)
+            if other is not None and self.d.health.admit(_key(candidate), now):
                 return _Choice(candidate, other, same=False)
         self._position += 1
         chosen = self._from_position(now)
         if chosen is not None:
             return _Choice(*chosen, same=False)
-        if error.again and not self._repeated and self._d.health.admit(_key(candidate), now):
+        if error.again and not self._repeated and self.d.health.admit(_key(candidate), now):
             self._repeated = True
             return _Choice(candidate, credential, same=True)
         raise self._outcome()
 
+    def crowded_out(self, candidate: Candidate) -> bool:
+        """It is a node that has no room any more since the plan was made, and somebody behind it has."""
+        if candidate.room is None or self._has_room(candidate):
+            return False
+        return any(not one.degraded and self._has_room(one) for one in self._candidates[self._position + 1 :])
+
+    def _has_room(self, candidate: Candidate) -> bool:
+        room = None if candidate.room is None else self.d.room(candidate.upstream, candidate.target.model)
+        return room is None or (room.open and not room.full)
+
     def _from_position(self, now: float) -> tuple[Candidate, Credential | None] | None:
         while self._position < len(self._candidates):
             candidate = self._candidates[self._position]
+            if candidate.key not in self._set_back and self.crowded_out(candidate):
+                # As the plan would have it now: behind all that have room, before those in trouble.
+                self._set_back.add(candidate.key)
+                healthy = sum(1 for one in self._candidates if not one.degraded)
+                self._candidates.insert(healthy - 1, self._candidates.pop(self._position))
+                continue
             upstream = candidate.upstream
             credential = None
             if upstream.credentials:
-                credential = self._d.credentials.pick(upstream, now, self._refused.get(upstream.id, ()))
+                credential = self.d.credentials.pick(upstream, now, self._refused.get(upstream.id, ()))
                 if credential is None:
-                    wait = self._d.credentials.earliest(upstream, now)
+                    wait = self.d.credentials.earliest(upstream, now)
                     if wait is not None:
                         self._waits.append(wait)
-            if (credential is not None or not upstream.credentials) and self._d.health.admit(_key(candidate), now):
+            if (credential is not None or not upstream.credentials) and self.d.health.admit(_key(candidate), now):
                 return candidate, credential
             self._position += 1
         return None
@@ -106,7 +124,7 @@ class Chooser:
             return others[-1] if others else self.errors[-1]
         if self._waits:
             return UpstreamBusy("Every credential of this route's upstreams is resting.", retry_after=min(self._waits))
-        wait = self._d.health.earliest([_key(candidate) for candidate in self._candidates], self._d.monotonic())
+        wait = self.d.health.earliest([_key(candidate) for candidate in self._candidates], self.d.monotonic())
         return NoTarget("No target of this route can answer now.", retry_after=wait)
 
 
@@ -132,7 +150,7 @@ async def answer(x: Exchange, candidates: tuple[Candidate, ...], reply: Reply, d
         who = chooser.first(d.monotonic())
         while True:
             try:
-                return await _attempt(x, who, reply, d)
+                return await _attempt(x, who, reply, chooser)
             except UpstreamError as error:
                 d.mark_failure(who, error)
                 now = d.monotonic()
@@ -172,8 +190,9 @@ async def _rest(x: Exchange, delay: float, d: Dataplane) -> None:
         await d.sleep(delay)
 
 
-async def _attempt(x: Exchange, who: tuple[Candidate, Credential | None], reply: Reply, d: Dataplane) -> bytes:
+async def _attempt(x: Exchange, who: tuple[Candidate, Credential | None], reply: Reply, chooser: Chooser) -> bytes:
     """Send once. Returns the last bytes to send to the client; closes the attempt's record however it ends."""
+    d = chooser.d
     x.tries += 1
     attempt = Attempt(x.tries, *who)
     x.served = attempt.candidate
@@ -183,6 +202,9 @@ async def _attempt(x: Exchange, who: tuple[Candidate, Credential | None], reply:
     try:
         d.ledger.open(opening(x, attempt))
         await d.ledger.durable()
+        if chooser.crowded_out(attempt.candidate):
+            # Calls that were planned together all waited here for the disk; the first of them took its slots.
+            raise NodeBusy("The node takes no work now.", detail="its last slot was taken meanwhile")
         last = await _send(x, attempt, reply, d)
     except UpstreamError as error:
         _redact(error, attempt)

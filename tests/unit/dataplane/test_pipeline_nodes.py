@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import msgspec
@@ -135,6 +136,33 @@ async def test_a_node_that_refuses_or_breaks_fails_over_like_any_upstream() -> N
 
         assert (reply.status, [one.node for one in play.settled.attempts]) == (200, ["name-up0", ""])
         assert play.settled.attempts[0].error == error.code
+
+
+@pytest.mark.parametrize("room", [FULL, AWAY])
+async def test_a_node_that_filled_up_since_the_plan_was_made_is_asked_last(room: Room) -> None:
+    """Nobody waits for it while another has room."""
+    play = Playbook([UpstreamUnreachable("The link broke.")], [], [whole()], rooms={"up0": ROOM, "up1": ROOM})
+    asked = play.transports["up0"].requests
+    play.look = lambda: room if asked else ROOM
+    reply = await play.run()
+
+    assert (reply.status, [one.upstream for one in play.settled.attempts]) == (200, ["name-up0", "name-up2"])
+
+
+async def test_the_next_tier_takes_what_a_node_has_no_slot_for_though_all_were_planned_together() -> None:
+    """Each waited for the disk before it was sent, and by then the others had the slots."""
+    play = Playbook([whole(), whole()], [whole(), whole(), whole()], rooms={"up0": ROOM})
+    taken = play.transports["up0"].requests
+    play.look = lambda: Room(open=True, free=max(0, 2 - len(taken)), slots=2)
+    waiting = asyncio.Event()
+    play.ledger.durable = waiting.wait  # type: ignore[method-assign, assignment]
+    calls = [asyncio.create_task(play.another()) for _ in range(5)]
+    await asyncio.sleep(0)
+    waiting.set()
+    replies = await asyncio.gather(*calls)
+
+    assert [reply.status for reply in replies] == [200] * 5
+    assert (len(taken), len(play.transports["up1"].requests)) == (2, 3)
 
 
 async def test_a_full_node_is_asked_when_there_is_nothing_else() -> None:
