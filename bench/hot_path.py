@@ -44,7 +44,6 @@ from intertie.dataplane.observe import RequestLog
 from intertie.dataplane.parts import Dataplane
 from intertie.dataplane.pipeline import serve
 from intertie.dataplane.ports import Ledger
-from intertie.dataplane.reply import Headers
 from intertie.dataplane.shedding import Shedder
 from intertie.store.spool import Spool
 
@@ -90,7 +89,8 @@ class Memory:
         return self
 
     @asynccontextmanager
-    async def open(self, request: WireRequest, _secret: Secret | None) -> AsyncIterator[Any]:
+    async def open(self, request: WireRequest, _secret: Secret | None, sent: Callable[[], None]) -> AsyncIterator[Any]:
+        sent()
         stream = request.headers["accept"] == "text/event-stream"
         yield _Streamed() if stream else _Whole()
 
@@ -140,7 +140,7 @@ class _Streamed:
 class _Reply:
     started = False
 
-    async def start(self, _status: int, _headers: Headers) -> None:
+    async def start(self, _status: int, _head: bytes, _length: int | None) -> None:
         self.started = True
 
     async def write(self, body: bytes) -> None:

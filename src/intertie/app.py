@@ -244,6 +244,8 @@ class Gateway:
             "memory_share": self._shedder.memory_share,
             "ready": float(not self._not_ready()),
             "snapshot_revision": self.snapshots.current.revision,
+            "nodes_connected": self.links.nodes,
+            "node_lanes_busy": self.links.busy,
             "spool_bytes": self._spool.statistics().unloaded_bytes,
             "targets_out": sum(1 for target in self.dataplane.health.view(now) if target.retry_in is not None),
             "credentials_parked": sum(1 for one in credentials if one.state is CredentialState.PARKED),

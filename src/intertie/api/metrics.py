@@ -19,6 +19,8 @@ GAUGES: Final[Mapping[str, str]] = {
     "memory_share": "Resident memory as a share of the limit above which requests are refused.",
     "ready": "1 if the gateway accepts requests, else 0.",
     "snapshot_revision": "Number of the configuration in force.",
+    "nodes_connected": "Nodes whose link is up.",
+    "node_lanes_busy": "Requests under way on lanes of nodes.",
     "spool_bytes": "Bytes of accounts waiting to be loaded into the database.",
     "targets_out": "Targets that are ejected or rest at present.",
     "credentials_parked": "Credentials that an upstream refused and an operator must look at.",

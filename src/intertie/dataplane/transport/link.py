@@ -54,6 +54,16 @@ class Links:
         return len(self._watched)
 
     @property
+    def nodes(self) -> int:
+        """Nodes that are connected."""
+        return len(self._attached)
+
+    @property
+    def busy(self) -> int:
+        """Exchanges under way, those on links that ended among them."""
+        return sum(attached.busy for attached in (*self._attached.values(), *self._ended))
+
+    @property
     def going(self) -> bool:
         """This process takes no more links."""
         return self._going

@@ -199,6 +199,18 @@ async def test_the_newest_instance_wins_and_an_older_one_never_comes_back() -> N
     assert [presence.epoch for presence in site.links.presence()] == [3]
 
 
+async def test_what_runs_is_counted_to_its_end_wherever_it_began() -> None:
+    site = Site()
+    far = site.lane()
+    lane = await take(site)
+    assert (site.links.nodes, site.links.busy) == (1, 1)
+    site.attach(2)
+    assert (site.links.nodes, site.links.busy) == (1, 1)
+    site.links.sweep(site.clock.now)
+    await finish(lane, far)
+    assert (site.links.nodes, site.links.busy) == (1, 0)
+
+
 async def test_what_runs_on_the_old_instance_may_finish() -> None:
     site = Site()
     far = site.lane()
