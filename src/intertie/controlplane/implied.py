@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from intertie.controlplane.outcome import Origin
 from intertie.core.routing.resolve import ANY, DIRECT, UNLISTED
-from intertie.core.terms import NODE, StrategyName, Trust
+from intertie.core.terms import NODE, Price, StrategyName, Trust
 from intertie.store.nodes import ACTIVE, NodeRow
 from intertie.store.routes import RouteRow, TargetRow
 from intertie.store.upstreams import UpstreamRow
@@ -54,14 +54,19 @@ def targets(route: RouteRow, machines: Iterable[Machine]) -> list[TargetRow]:
 
 
 def routes(
-    written: Iterable[RouteRow], upstreams: Iterable[UpstreamRow], machines: Iterable[Machine]
+    written: Sequence[RouteRow],
+    upstreams: Sequence[UpstreamRow],
+    machines: Iterable[Machine],
+    prices: Callable[[str, str], Price | None],
 ) -> Iterator[RouteRow]:
     """A route for each model that a machine lists and nobody wrote a route for, so it is callable once enrolled.
 
     All machines that list it are its targets, in one tier. Not for machines of the community, which an operator has to
-    ask for; nor for a model that an upstream behind the route `*` lists, which callers reach there already; nor for
-    names that mean something else.
+    ask for; nor for a model that an upstream behind the route `*` lists, or would serve by the catalogue (`prices` of a
+    kind and a model) if it lists nothing: callers reach it there already, and a machine must not draw them away by its
+    word alone; nor for names that mean something else.
     """
+    open_ended = _open_ended(written, upstreams)
     taken = {(row.organisation, row.model) for row in written} | _passed(written, upstreams)
     serving: dict[tuple[str, str], list[str]] = {}
     for machine in machines:
@@ -69,7 +74,9 @@ def routes(
             for model in machine.models:
                 serving.setdefault((machine.organisation, model), []).append(machine.id)
     for (organisation, model), ids in sorted(serving.items()):
-        if (organisation, model) not in taken and model != ANY and not model.startswith((DIRECT, UNLISTED)):
+        if (organisation, model) in taken or model == ANY or model.startswith((DIRECT, UNLISTED)):
+            continue
+        if all(prices(kind, model) is None for kind in open_ended.get(organisation, ())):
             yield RouteRow(
                 organisation=organisation,
                 model=model,
@@ -92,15 +99,27 @@ def _expanded(target: TargetRow, machines: Iterable[Machine]) -> Iterator[Target
 
 
 def _passed(written: Iterable[RouteRow], upstreams: Iterable[UpstreamRow]) -> set[tuple[str, str]]:
-    """Models that upstreams behind a `*` route list: an enrolled machine must not draw their callers away."""
-    listed: Mapping[tuple[str, str | None], UpstreamRow] = {
+    """Models that upstreams behind a `*` route list."""
+    behind = _behind_any(written, upstreams)
+    return {(upstream.organisation, model.name) for _, upstream in behind for model in upstream.models}
+
+
+def _open_ended(written: Iterable[RouteRow], upstreams: Iterable[UpstreamRow]) -> dict[str, set[str]]:
+    """By organisation, the kinds of upstreams behind its `*` route that get whatever is asked for."""
+    found: dict[str, set[str]] = {}
+    for model, upstream in _behind_any(written, upstreams):
+        if model == ANY and not upstream.models:
+            found.setdefault(upstream.organisation, set()).add(upstream.provider)
+    return found
+
+
+def _behind_any(written: Iterable[RouteRow], upstreams: Iterable[UpstreamRow]) -> Iterator[tuple[str, UpstreamRow]]:
+    """Targets of `*` routes that are no nodes: the model sent there, and the upstream."""
+    others: Mapping[tuple[str, str | None], UpstreamRow] = {
         (row.organisation, row.id): row for row in upstreams if row.provider != NODE
     }
-    return {
-        (route.organisation, model.name)
-        for route in written
-        if route.model == ANY
-        for target in route.targets
-        if (upstream := listed.get((route.organisation, target.upstream))) is not None
-        for model in upstream.models
-    }
+    for route in written:
+        if route.model == ANY:
+            for target in route.targets:
+                if (upstream := others.get((route.organisation, target.upstream))) is not None:
+                    yield target.model, upstream

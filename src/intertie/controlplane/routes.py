@@ -53,7 +53,7 @@ def list_(control: Control, organisation: str) -> list[RouteView]:
     """The organisation's routes by model, those that follow from its nodes among them."""
     with control.database.read() as connection:
         rows = routes.listed(connection, organisation)
-        rows += _implied(connection, organisation, rows)
+        rows += _implied(connection, control, organisation, rows)
         names = {upstream: name for name, upstream in upstreams.ids(connection, organisation).items()}
         machines = set(upstreams.nodes(connection, organisation).values())
     return [
@@ -73,7 +73,7 @@ def remove(control: Control, organisation: str, model: str) -> None:
     """Removes a route. Raises `Unknown`, or `Conflict` for one that follows from nodes."""
     with control.database.write() as connection:
         if not routes.delete(connection, organisation, model):
-            found = _implied(connection, organisation, routes.listed(connection, organisation))
+            found = _implied(connection, control, organisation, routes.listed(connection, organisation))
             if any(row.model == model for row in found):
                 raise Conflict(
                     f"nobody wrote the route {model}: nodes serve this model. Write a route of that name to decide who "
@@ -143,6 +143,7 @@ def _view(target: TargetRow, names: Mapping[str, str], machines: Container[str])
     return TargetView(*shared, node=name) if target.upstream in machines else TargetView(*shared, upstream=name)
 
 
-def _implied(connection: Connection, organisation: str, written: list[RouteRow]) -> list[RouteRow]:
+def _implied(connection: Connection, control: Control, organisation: str, written: list[RouteRow]) -> list[RouteRow]:
     rows = upstreams.listed(connection, organisation)
-    return list(implied.routes(written, rows, implied.machines(nodes.listed(connection, organisation), rows)))
+    machines = implied.machines(nodes.listed(connection, organisation, reports=False), rows)
+    return list(implied.routes(written, rows, machines, control.prices))

@@ -98,7 +98,7 @@ def build(control: Control) -> Snapshot:
     for id_ in made.keys() - {row.id for row in active}:
         if made[id_].provider == NODE:
             made[id_] = replace(made[id_], enabled=False)
-    route_rows += implied.routes(route_rows, upstream_rows, machines)
+    route_rows += implied.routes(route_rows, upstream_rows, machines, prices)
     routes = {(row.organisation, row.model): _route(row, machines) for row in route_rows}
     for route in routes.values():
         for target in route.targets:

@@ -211,6 +211,18 @@ def test_a_node_does_not_draw_callers_away_from_what_a_star_route_lists(control:
     assert [now.upstreams[one.upstream].name for one in resolve(ask("gpt"), ANYBODY, now).targets] == ["acme"]
 
 
+def test_a_node_draws_no_callers_away_from_an_upstream_that_takes_any_name(control: Control) -> None:
+    """It lists nothing, but the catalogue knows what it serves; what it would not know is the node's."""
+    rig = enrolled(control, "rig", "m", "llama")
+    star = "routes: [{model: '*', targets: [{upstream: acme}]}]"
+    apply(control, "default", document(f"upstreams: [{{name: acme, provider: openai}}]\n{star}"))
+    now = snapshot.build(control)
+
+    assert resolve(ask("llama"), ANYBODY, now).targets == (Target(rig, "llama"),)
+    assert [now.upstreams[one.upstream].name for one in resolve(ask("m"), ANYBODY, now).targets] == ["acme"]
+    assert [view.model for view in routes.list_(control, "default")] == ["*", "llama"]
+
+
 @pytest.mark.parametrize("model", ["*", "nodes/rig", "intertie-smoke/target-0"])
 def test_a_name_that_means_something_else_makes_no_route(control: Control, model: str) -> None:
     """A machine that claims to serve `*` would get every call."""
