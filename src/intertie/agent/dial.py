@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from intertie.agent.http import plainly, trusting
 from intertie.agent.proxy import Proxy, ProxyUnusable, proxy_for
 from intertie.agent.socket import Heart, Listener, Socket
+from intertie.core.wire.enrolment import DIALLED, origin
 from intertie.core.wire.http_response import MAX_HEAD, AnswerHead, AnswerReader, BadAnswer, read_head
 from intertie.core.wire.link import SUBPROTOCOL
 from intertie.core.wire.websocket import VERSION, accept_key
@@ -69,6 +70,7 @@ async def way(link: str) -> Way:
         parts = urlsplit(link)
         encrypted = {"https": True, "wss": True, "http": False, "ws": False}[parts.scheme.lower()]
         host, port = parts.hostname or "", parts.port or (443 if encrypted else 80)
+        origin(link)
         proxy = await asyncio.to_thread(proxy_for, host, encrypted=encrypted)
     except ProxyUnusable as mistake:
         raise DialFailed(str(mistake)) from None
@@ -218,9 +220,11 @@ async def _reach(host: str, port: int, greeting: _Greeting, tls: ssl.SSLContext 
 
 
 def _upgrade(to: Way, path: str, key: str, headers: Mapping[str, str]) -> bytes:
+    dialled = origin(f"{'https' if to.encrypted else 'http'}://{to.authority}")
     lines = [
         f"GET {to.path}{path} HTTP/1.1",
         f"host: {to.authority}",
+        f"{DIALLED}: {dialled}",
         "upgrade: websocket",
         "connection: Upgrade",
         f"sec-websocket-key: {key}",

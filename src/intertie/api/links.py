@@ -15,6 +15,7 @@ from intertie.controlplane import nodes
 from intertie.controlplane.control import Control
 from intertie.core.errors import BadCall, Overloaded, ShuttingDown, Unauthenticated
 from intertie.core.terms import Snapshot
+from intertie.core.wire.enrolment import DIALLED
 from intertie.core.wire.enrolment import origin as read_origin
 from intertie.core.wire.link import CONTROL_PATH, LANE_PATH, SUBPROTOCOL
 from intertie.dataplane.transport.link import Links
@@ -80,7 +81,8 @@ class LinkDoor:
     def _origin(self, handshake: Handshake) -> str:
         """The address under which the agent reached us, as far as we can know: configured, or its own Host here.
 
-        With a configured address, only programs on this very machine may use another: nobody stands in between there.
+        With a configured address, only programs on this very machine may use another: nobody stands in between there,
+        unless the agent says that it dialled the configured one, which a proxy here may have replaced by its own.
         """
         try:
             asked = read_origin(f"{handshake.scheme}://{handshake.headers[b'host'].decode('ascii')}")
@@ -88,6 +90,8 @@ class LinkDoor:
             raise BadCall("The Host header is not a host name.", code="invalid_host") from None
         if self._public is None:
             return asked
+        if handshake.headers.get(DIALLED.encode()) == self._public.encode():
+            return self._public
         near = handshake.client in _LOOPBACK and urlsplit(asked).hostname in _LOOPBACK
         return asked if near and b"x-intertie-forwarded" not in handshake.headers else self._public
 

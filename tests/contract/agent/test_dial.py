@@ -61,7 +61,9 @@ async def called(link: str, ear: Ear | None = None) -> tuple[Socket, Ear]:
 
 async def echo(socket: ServerConnection) -> None:
     assert socket.request is not None
-    assert (socket.request.path, socket.request.headers["authorization"]) == ("/link/lane", "Bearer t")
+    headers = socket.request.headers
+    assert (socket.request.path, headers["authorization"]) == ("/link/lane", "Bearer t")
+    assert headers["x-intertie-origin"].endswith(f"://{headers['host']}")
     async for message in socket:
         await socket.send(message)
 

@@ -71,6 +71,22 @@ def test_a_proxy_on_this_machine_is_not_the_agent() -> None:
     assert lane.origin == "https://ai.example.com"
 
 
+@pytest.mark.parametrize(
+    ("dialled", "origin"),
+    [
+        (b"https://ai.example.com", "https://ai.example.com"),
+        (b"https://evil.example", "http://127.0.0.1:8080"),
+        (b"http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+    ],
+)
+def test_a_proxy_here_that_puts_its_own_host_in_place_is_not_the_agent_either(dialled: bytes, origin: str) -> None:
+    """Nginx does so unless told otherwise. The header chooses between our own addresses and brings in no other."""
+    made, _ = door("https://ai.example.com")
+    lane = made.accept(handshake(host=b"127.0.0.1:8080", x_intertie_origin=dialled))
+    assert isinstance(lane, ControlLane)
+    assert lane.origin == origin
+
+
 def test_so_many_per_second_and_no_more() -> None:
     made, clock = door(rate=2.0)
     made.accept(handshake())

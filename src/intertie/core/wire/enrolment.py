@@ -102,6 +102,11 @@ def origin(address: str) -> str:
     return f"{scheme}://{host.lower()}" + (f":{port}" if port and port != {"http": 80, "https": 443}[scheme] else "")
 
 
+DIALLED: Final = "x-intertie-origin"
+"""Header by which an agent tells the origin that it dialled: a proxy may put another Host in its place. It only chooses
+among the addresses that the gateway has anyway."""
+
+
 # -- what is signed --------------------------------------------------------------------------------------------------
 
 
