@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from intertie import __version__
 from intertie.agent import terminal
@@ -24,6 +26,7 @@ from intertie.agent.home import (
     write_offer,
 )
 from intertie.agent.problem import INTERRUPTED, NOT_A_NODE, USAGE, Problem
+from intertie.agent.wording import nearest
 from intertie.agent.words import COMMANDS, Word
 
 _HEARD: Final = 3.0
@@ -35,31 +38,64 @@ _LOOK: Final = 0.1
 
 def main(words: Sequence[str] | None = None, *, prog: str = "intertie-node") -> int:
     """Run one command; its exit code."""
-    parser = make_parser(prog)
-    options = parser.parse_args(sys.argv[1:] if words is None else list(words))
+    typed = sys.argv[1:] if words is None else list(words)
+    as_json = "--json" in typed
     try:
+        options = _parse(typed, prog)
         return _COMMANDS[options.command](options, prog)
     except Problem as problem:
-        terminal.complain(problem, json_wanted=options.json)
+        terminal.complain(problem, prog, json_wanted=as_json)
         return problem.status
     except BrokenPipeError:  # whoever read our output has had enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        terminal.complain(
-            Problem(f"{place}{error.strerror or error}", "see that this user may write the node's folder"),
-            json_wanted=options.json,
-        )
+        terminal.complain(_unwritable(error), prog, json_wanted=as_json)
         return 1
     except KeyboardInterrupt:
         terminal.say("", error=True)
         return INTERRUPTED
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells what is wrong like any other problem."""
+
+    def error(self, message: str) -> NoReturn:
+        if re.search(r"--token\b|\bitn[ef]_", message):
+            raise Problem(
+                "a token is never an argument: other users of a machine can see those",
+                "use --token-file or INTERTIE_TOKEN, or wait for the question",
+                code="usage",
+                status=USAGE,
+            )
+        raise Problem(message, f"see: {self.prog} --help", code="usage", status=USAGE)
+
+
+def _parse(typed: list[str], prog: str) -> argparse.Namespace:
+    parser = make_parser(prog)
+    if not typed:
+        parser.print_help()
+        raise SystemExit(USAGE)
+    if typed[0] not in _COMMANDS and not typed[0].startswith("-"):
+        raise Problem(
+            f'there is no command "{typed[0]}"{nearest(typed[0], _COMMANDS)}',
+            f"see: {prog} --help",
+            code="usage",
+            status=USAGE,
+        )
+    return parser.parse_args(typed)
+
+
+def _unwritable(error: OSError) -> Problem:
+    place = f"{error.filename}: " if error.filename else ""
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    remedy = "make room on the disk of the node's folder" if full else "see that this user may write the node's folder"
+    return Problem(f"{place}{error.strerror or error}", f"{remedy}; what was there is still whole")
+
+
 def make_parser(prog: str) -> argparse.ArgumentParser:
     """The parser for everything in `words`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=prog,
         description="Offer the models of this machine through a gateway. It only dials out.",
         epilog=f"Start here: {prog} join URL. Every command takes --json.",
@@ -115,15 +151,21 @@ def _join(options: argparse.Namespace, prog: str) -> int:
         replace=options.replace,
         insecure=options.insecure,
     )
-    identity, state = join.join(home, wanted)
+    changes = offer is not None or wishes is not None
+    there = join.already(home, wanted) if changes else None
+    identity, state = (there, "kept") if there is not None else join.join(home, wanted)
     if offer is not None:
         write_offer(home, offer)
     if wishes is not None:
         wishes.save(home / WISHES)
     if options.json:
         terminal.as_json(join.told(identity, state, home))
+    elif there is not None:
+        terminal.say(f"This machine stays node {identity.name} of {identity.origin}, with what you changed.")
     else:
         terminal.say(f"This machine is now node {identity.name} of {identity.origin}.")
+        if options.name and identity.name != options.name:
+            terminal.say(f"The gateway calls it so, not {options.name}: the token names it, or that name is taken.")
         if state == "pending":
             terminal.say("An operator must approve it before it gets work; it waits for that by itself.")
     if options.run is False:
@@ -175,7 +217,7 @@ def _status(options: argparse.Namespace, prog: str) -> int:
     return 0 if told["enrolled"] else NOT_A_NODE
 
 
-def _doctor(options: argparse.Namespace, prog: str) -> int:  # noqa: ARG001
+def _doctor(options: argparse.Namespace, prog: str) -> int:
     import asyncio
 
     from intertie.agent import doctor
@@ -185,12 +227,12 @@ def _doctor(options: argparse.Namespace, prog: str) -> int:  # noqa: ARG001
         async for check in doctor.examine(folder(options.data), self_test=not options.no_self_test):
             checks.append(check)
             if not options.json:
-                terminal.say(*doctor.lines(check))
+                terminal.say(*doctor.lines(check, prog))
         return checks
 
     checks = asyncio.run(examine())
     if options.json:
-        terminal.as_json(doctor.told(checks))
+        terminal.as_json(doctor.told(checks, prog))
     return doctor.failing(checks)
 
 
@@ -287,7 +329,7 @@ def _need_node(home: Path, *, damaged_too: bool = False) -> None:
     try:
         read_enrolled(home)
     except NotEnrolled as missing:
-        raise Problem(str(missing), "make it one: join URL", code="not_enrolled", status=NOT_A_NODE) from None
+        raise Problem(str(missing), "make it one with `join URL`", code="not_enrolled", status=NOT_A_NODE) from None
     except KeyUnusable as damaged:
         if not damaged_too:
             raise Problem(str(damaged), code="identity_damaged", status=NOT_A_NODE) from None

@@ -18,7 +18,7 @@ from intertie.agent.home import agent_runs, read_offer
 from intertie.agent.identity import Identity
 from intertie.agent.inventory import Runtime
 from intertie.agent.loading import load_identity, load_wishes
-from intertie.agent.problem import Problem
+from intertie.agent.problem import Problem, spelled
 from intertie.agent.proxy import ProxyUnusable, proxy_for
 from intertie.agent.watch import Watch
 from intertie.agent.wishes import Mode
@@ -28,6 +28,7 @@ _SMALL: Final = 4096
 """Tokens of context below which tools and longer chats do not fit."""
 _SKEW: Final = 300.0
 """Seconds the clocks may differ before it is worth a word. No part of the link depends on them."""
+_NAME_IT: Final = "`join GATEWAY --runtime URL`"
 _UNUSED: Final = 0.02
 """Share of a card's memory below which no model is in it."""
 
@@ -99,15 +100,15 @@ def failing(checks: Sequence[Check]) -> int:
     return next((int(check.group) for check in checks if check.outcome is Outcome.FAIL), 0)
 
 
-def lines(check: Check) -> list[str]:
+def lines(check: Check, prog: str) -> list[str]:
     """A check for people."""
     shown = [f"{check.outcome.value:4}  {check.name:12}  {check.told}"]
     if check.remedy:
-        shown.append(f"{'':20}-> {check.remedy}")
+        shown.append(f"{'':20}-> {spelled(check.remedy, prog)}")
     return shown
 
 
-def told(checks: Sequence[Check]) -> dict[str, Any]:
+def told(checks: Sequence[Check], prog: str) -> dict[str, Any]:
     """The checks for programs."""
     rows = [
         {
@@ -115,7 +116,7 @@ def told(checks: Sequence[Check]) -> dict[str, Any]:
             "name": check.name,
             "outcome": check.outcome.value.lower(),
             "told": terminal.clean(check.told),
-            "remedy": check.remedy,
+            "remedy": spelled(check.remedy, prog),
         }
         for check in checks
     ]
@@ -165,9 +166,9 @@ async def _link(identity: Identity) -> AsyncIterator[Check]:
     yield Check(Group.LINK, "link", Outcome.OK, "the upgrade passes; the gateway is the one that enrolled this node")
     if greeting.time:
         offset = time.time() - greeting.time
-        word = "behind" if offset < 0 else "ahead"
+        word = "behind" if offset < 0 else "ahead of"
         same = abs(offset) < _SKEW
-        text = "agrees with the gateway's" if same else f"{spell(abs(offset))} {word} of the gateway's"
+        text = "agrees with the gateway's" if same else f"{spell(abs(offset))} {word} the gateway's"
         remedy = "" if same else "nothing of the link depends on it, but certificates and logs do: set it"
         yield Check(Group.LINK, "clock", Outcome.OK if same else Outcome.NOTE, text, remedy)
 
@@ -178,10 +179,10 @@ async def _link(identity: Identity) -> AsyncIterator[Check]:
 def _runtimes(seen: Survey, approved: Sequence[str]) -> Iterator[Check]:
     for passed in seen.passed:
         outcome = Outcome.FAIL if passed.url in approved else Outcome.NOTE
-        remedy = "start it, or join again with --replace and the right --runtime" if passed.url in approved else ""
+        remedy = f"start it, or name the ones you have: {_NAME_IT}" if passed.url in approved else ""
         yield Check(Group.RUNTIMES, "runtime", outcome, f"{passed.url} is not offered: {passed.why}", remedy)
     if not seen.runtimes:
-        remedy = "start Ollama, llama.cpp, vLLM, LM Studio …, or name another address: join with --runtime URL"
+        remedy = f"start Ollama, llama.cpp, vLLM or LM Studio, or name one at another address: {_NAME_IT}"
         yield Check(Group.RUNTIMES, "runtime", Outcome.FAIL, "none was found", remedy)
     for runtime in seen.runtimes:
         slots = f"{runtime.slots} at a time"

@@ -70,6 +70,12 @@ class Refused(Problem):
 def read_address(text: str) -> Address:
     """The gateway's address. Without a scheme it is https, on this machine http. Raises `Problem`."""
     given = text.strip()
+    if given.startswith((f"{enrolment.SINGLE}_", f"{enrolment.FLEET}_")):
+        raise Problem(
+            "this is an enrolment token, and the gateway's address was expected",
+            "nothing was sent; give the address, and the token by --token-file, INTERTIE_TOKEN or at the question",
+            status=USAGE,
+        )
     if "://" not in given and not given.lower().startswith(("http:", "https:")):
         given = ("http://" if is_loopback(_host(f"http://{given}")) else "https://") + given
     try:

@@ -56,7 +56,7 @@ def _checked(identity: Identity, text: bytes) -> Greeting:
     if not good:
         raise Problem(
             "what answers cannot prove that it is the gateway which enrolled this node",
-            "a proxy may stand in between, or the gateway lost its master key; then join again with --replace",
+            "a proxy may stand in between, or the gateway lost its master key; then enrol again: `join --replace URL`",
         )
     return Greeting(moment)
 

@@ -7,6 +7,7 @@ the owner wants for the moment, and what the running agent says about itself.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -66,7 +67,9 @@ def read_offer(home: Path) -> Offer:
     except FileNotFoundError:
         return Offer()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise Problem(f"{path} cannot be read", "mend it, or remove it and join again with --replace") from None
+        raise Problem(
+            f"{path} cannot be read", "mend it, or remove it and name the runtimes again: `join GATEWAY --runtime URL`"
+        ) from None
 
 
 def write_offer(home: Path, offer: Offer) -> None:
@@ -129,14 +132,15 @@ def write_intent(home: Path, intent: Intent) -> None:
 
 
 def write_status(home: Path, status: Mapping[str, Any]) -> None:
-    """Replace the status whole. Not forced to the disk: it is worthless after a crash."""
+    """Replace the status whole. Not forced to the disk: it is worthless after a crash. Raises `OSError`."""
     draft = home / f"{STATUS}.{os.getpid()}"
-    with os.fdopen(os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
-        json.dump(status, file, indent=1)
     try:
+        with os.fdopen(os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
+            json.dump(status, file, indent=1)
         draft.replace(home / STATUS)
-    except OSError:  # Windows does not replace a file that somebody reads this moment; the next change will
+    except OSError:  # a full disk, or Windows, where a file that somebody reads this moment stays; the next change will
         draft.unlink(missing_ok=True)
+        raise
 
 
 def read_status(home: Path) -> dict[str, Any]:
@@ -218,8 +222,8 @@ def agent_runs(home: Path) -> bool:
     lock = Lock(home)
     try:
         free = lock.attempt()
-    except OSError:  # not ours to open: somebody else's service
-        return True
+    except OSError as error:  # not ours to open: somebody else's service
+        return error.errno != errno.EROFS
     lock.release()
     return not free
 

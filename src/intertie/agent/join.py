@@ -68,6 +68,17 @@ def join(folder: Path, wanted: Wanted, clock: Clock | None = None) -> tuple[Iden
     return _with_code(folder, gateway, about, clock)
 
 
+def already(folder: Path, wanted: Wanted) -> Enrolled | None:
+    """The identity that is there, if nothing asks for another: the same gateway, no token, no code, no `--replace`."""
+    if wanted.replace or wanted.code or wanted.token_file or os.environ.get(TOKEN):
+        return None
+    try:
+        there = read_enrolled(folder)
+    except (NotEnrolled, KeyUnusable):
+        return None
+    return there if there.origin == enrol.read_address(wanted.url).origin else None
+
+
 def find_token(token_file: str) -> str:
     """The enrolment token: from the file, `INTERTIE_TOKEN`, standard input or a prompt; empty if there is none.
 
@@ -242,7 +253,7 @@ def _check_folder(folder: Path, *, replace: bool) -> None:
         return
     except KeyUnusable as damaged:
         if not replace:
-            raise Problem(str(damaged), "join with --replace to enrol anew", code="identity_damaged") from None
+            raise Problem(str(damaged), "enrol it again with `join --replace URL`", code="identity_damaged") from None
         return
     if replace:
         return
@@ -250,7 +261,7 @@ def _check_folder(folder: Path, *, replace: bool) -> None:
     if not (terminal.attended() and terminal.confirm(question)):
         raise Problem(
             f"this machine is already node {there.name} of {there.origin}",
-            "join with --replace for a new identity, or with --data FOLDER for a second node",
+            "`join --replace URL` gives it a new identity; a second node needs a folder of its own: --data FOLDER",
             code="already_enrolled",
         )
 
@@ -296,7 +307,7 @@ def _unexpected(address: Address) -> Problem:
     )
 
 
-def told(identity: Identity, state: str, folder: Path) -> dict[str, Any]:
+def told(identity: Identity | Enrolled, state: str, folder: Path) -> dict[str, Any]:
     """What `join --json` prints."""
     return {
         "node": identity.node,

@@ -58,8 +58,9 @@ def remove(folder: Path) -> None:
     forget(folder)
     for name in (RUNTIMES, INTENT, STATUS, RATES, LOCK):
         (folder / name).unlink(missing_ok=True)
-    for draft in folder.glob("joining-*.key"):
-        draft.unlink(missing_ok=True)
+    for pattern in ("joining-*.key", f"{STATUS}.*"):
+        for draft in folder.glob(pattern):
+            draft.unlink(missing_ok=True)
     if folder.exists() and not any(folder.iterdir()):
         folder.rmdir()
 

@@ -16,9 +16,11 @@ def load_identity(folder: Path) -> Identity:
     try:
         return Identity.load(folder)
     except NotEnrolled as missing:
-        raise Problem(str(missing), "make it one: join URL", code="not_enrolled", status=NOT_A_NODE) from None
+        raise Problem(str(missing), "make it one with `join URL`", code="not_enrolled", status=NOT_A_NODE) from None
     except KeyUnusable as damaged:
-        raise Problem(str(damaged), "join again with --replace", code="identity_damaged", status=NOT_A_NODE) from None
+        raise Problem(
+            str(damaged), "enrol it again with `join --replace URL`", code="identity_damaged", status=NOT_A_NODE
+        ) from None
 
 
 def load_wishes(folder: Path) -> Wishes:

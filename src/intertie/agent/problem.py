@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 FAILED: Final = 1
@@ -15,7 +16,7 @@ INTERRUPTED: Final = 130
 
 
 class Problem(Exception):
-    """One clear sentence, the remedy, a stable code for programs, and the exit code."""
+    """One clear sentence, the remedy with commands in backquotes, a stable code for programs, and the exit code."""
 
     def __init__(self, message: str, remedy: str = "", *, code: str = "node_failed", status: int = FAILED) -> None:
         super().__init__(message)
@@ -23,3 +24,8 @@ class Problem(Exception):
         self.remedy = remedy
         self.code = code
         self.status = status
+
+
+def spelled(text: str, prog: str) -> str:
+    """Commands in backquotes as they are typed here: `join URL` becomes `intertie node join URL`."""
+    return re.sub(r"`([^`]*)`", rf"`{prog} \1`", text)

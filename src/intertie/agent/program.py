@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from intertie.agent.loading import load_identity
 from intertie.agent.serve import Agent
 
 _STANDARD_INPUT: Final = 0
@@ -18,6 +19,7 @@ _STANDARD_INPUT: Final = 0
 
 def run(folder: Path, *, with_parent: bool = False) -> None:
     """Run the agent of a folder until it is told to stop, or its parent has ended. Raises `Problem`."""
+    load_identity(folder)  # before anything is written: a machine that is no node gets no folder
     log = logging.getLogger("intertie.agent")
     log.addHandler(logging.NullHandler())  # what matters to the owner is said once, not at every try
     log.propagate = False

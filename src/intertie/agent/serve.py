@@ -257,7 +257,8 @@ class Agent:
             self._link.yield_running(self._wishes.yield_seconds)
         self._tell_status()
         if not self._leaving:
-            self._notes.note("serving", "Serving." if now.state is Serving.SERVING else f"Not serving: {now.reason}.")
+            ready = now.state is Serving.SERVING
+            self._notes.note("serving", "Ready to serve." if ready else f"Not serving: {now.reason}.")
 
     def _decide(self) -> Shown:
         if self._leaving:

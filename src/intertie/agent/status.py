@@ -53,14 +53,14 @@ def lines(status: Mapping[str, Any], prog: str) -> list[str]:
     for title, text in rows:
         shown.append(("" if title == last else title, text))
         last = title
-    return [*table(shown), *_models(status)]
+    return [*table(shown), *_models(status, prog)]
 
 
 def _agent(status: Mapping[str, Any], prog: str) -> str:
     if not status["running"]:
         return f"not running; start it with: {prog} run"
     if "pid" not in status:
-        return "starting"
+        return f"starting, or unable to write into {status['folder']}"
     return f"running for {_since(status['started_at'])} (pid {status['pid']}, version {status['version']})"
 
 
@@ -76,6 +76,8 @@ def _serving(status: Mapping[str, Any]) -> str:
     serving = status["serving"]
     since = _since(serving["since"])
     if serving["state"] == "serving":
+        if not any(runtime["models"] for runtime in status["runtimes"]):
+            return "ready, but there is no model to serve"
         return f"yes, for {since}" if status["link"]["connected"] else "ready, but not connected"
     return f"no, for {since}: {serving['reason']} ({serving['state']})"
 
@@ -99,7 +101,7 @@ def _value(value: object) -> str:
     return str(value)
 
 
-def _models(status: Mapping[str, Any]) -> list[str]:
+def _models(status: Mapping[str, Any], prog: str) -> list[str]:
     if not status["running"] or "runtimes" not in status:
         return []
     rows = [("model", "runtime", "context", "loaded", "tokens/s", "abilities")]
@@ -117,7 +119,8 @@ def _models(status: Mapping[str, Any]) -> list[str]:
             for model in runtime["models"]
         ]
     if len(rows) == 1:
-        return ["", "No runtime with a model was found. Start one, or name it when joining: --runtime URL"]
+        name_it = f"{prog} join {status['gateway']} --runtime URL"
+        return ["", f"No runtime with a model was found. Start one, or name one at another address: {name_it}"]
     return ["", *table(rows)]
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from intertie.agent.problem import Problem
+from intertie.agent.problem import Problem, spelled
 
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 _LONGEST_TOKEN: Final = 4096
@@ -34,15 +34,16 @@ def as_json(value: object) -> None:
     sys.stdout.flush()
 
 
-def complain(problem: Problem, *, json_wanted: bool) -> None:
+def complain(problem: Problem, prog: str, *, json_wanted: bool) -> None:
     """Tell on standard error what went wrong and what mends it."""
+    remedy = spelled(problem.remedy, prog)
     if json_wanted:
-        error = {"message": problem.message, "code": problem.code, "remedy": problem.remedy}
+        error = {"message": problem.message, "code": problem.code, "remedy": remedy}
         sys.stderr.write(json.dumps({"error": error}, ensure_ascii=True) + "\n")
         return
     say(f"error: {problem.message}", error=True)
-    if problem.remedy:
-        say(f"  {problem.remedy}", error=True)
+    if remedy:
+        say(f"  {remedy}", error=True)
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

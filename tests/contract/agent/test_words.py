@@ -158,10 +158,43 @@ def test_addresses_that_cannot_be_are_refused(type_: Typed, home: Path, url: str
 
 
 def test_no_command_takes_the_token_as_an_argument(type_: Typed, house: Gatehouse) -> None:
-    with pytest.raises(SystemExit) as ended:
-        type_("join", house.url, "--token", house.token())
+    token = house.token()
+    for words in ((house.url, "--token", token), (house.url, token), (f"--token={token}", house.url), (token,)):
+        code, out, err = type_("join", *words)
+        assert (code, out) == (USAGE, "")
+        assert "--token-file" in err
+        assert token[5:] not in err
+    assert not house.asked
 
-    assert ended.value.code == USAGE
+
+def test_words_that_make_no_sense_are_answered_with_what_does(type_: Typed) -> None:
+    code, _, err = type_("joi", "https://ai.example.com")
+    assert (code, err.splitlines()[0]) == (USAGE, 'error: there is no command "joi" (did you mean "join"?)')
+    code, out, err = type_("pause", "--fro", "2h", "--json")
+    assert (code, out) == (USAGE, "")
+    assert json.loads(err)["error"] == {
+        "message": "unrecognized arguments: --fro 2h",
+        "code": "usage",
+        "remedy": "see: intertie node --help",
+    }
+
+
+def test_what_is_offered_changes_without_a_new_identity(
+    joined: Gatehouse, type_: Typed, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, asked = (home / NODE).read_bytes(), len(joined.asked)
+    monkeypatch.delenv(TOKEN)
+    words = ("join", joined.url, "--no-run", "--runtime", "http://127.0.0.1:9", "--slots", "3")
+    code, out, _ = type_(*words)
+
+    assert (code, "stays node desk" in out) == (0, True)
+    assert (home / NODE).read_bytes() == before
+    assert [one.url for one in read_offer(home).approved] == ["http://127.0.0.1:9"]
+    assert Wishes.load(home / "wishes.json").slots == 3
+    assert json.loads(type_(*words, "--json")[1])["state"] == "kept"
+    assert type_("join", joined.url, "--no-run")[0] == 1
+    assert type_("join", "http://127.0.0.1:1", "--no-run", "--runtime", "http://127.0.0.1:9")[0] == 1
+    assert len(joined.asked) == asked
 
 
 @pytest.mark.parametrize("words", [["run"], ["pause"], ["resume"], ["leave"], ["status"]])
@@ -169,8 +202,8 @@ def test_what_needs_a_node_says_how_to_become_one(type_: Typed, home: Path, word
     code, out, err = type_(*words)
 
     assert code == NOT_A_NODE
-    assert "join URL" in out + err
-    assert not any(path.name != "lock" for path in home.glob("*"))
+    assert "intertie node join URL" in out + err
+    assert not home.exists()
 
 
 def test_errors_are_json_where_json_is_wanted(type_: Typed) -> None:
@@ -327,9 +360,9 @@ def test_doctor_asks_a_runtime_for_a_few_tokens_and_says_how_fast_they_came(
 
 
 def test_doctors_table_has_one_line_for_a_check_and_one_for_its_remedy() -> None:
-    check = doctor.Check(Group.LINK, "link", doctor.Outcome.FAIL, "closed", "open it")
+    check = doctor.Check(Group.LINK, "link", doctor.Outcome.FAIL, "closed", "open it: `run`")
 
-    assert doctor.lines(check) == ["FAIL  link          closed", "                    -> open it"]
+    assert doctor.lines(check, "x") == ["FAIL  link          closed", "                    -> open it: `x run`"]
     assert doctor.failing([check]) == 12
     assert doctor.failing([check._replace(outcome=doctor.Outcome.NOTE)]) == 0
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,6 +98,19 @@ def test_a_status_comes_back_and_a_broken_one_is_none(tmp_path: Path) -> None:
     (tmp_path / "status.json").write_text("[1")
     assert read_status(tmp_path) == {}
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_status_that_does_not_fit_on_the_disk_leaves_no_rest(tmp_path: Path) -> None:
+    write_status(tmp_path, {"pid": 1})
+
+    class Full(dict[str, int]):
+        def items(self) -> Any:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_status(tmp_path, {"pid": 2, "more": Full(a=1)})
+    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
+    assert read_status(tmp_path) == {"pid": 1}
 
 
 def test_a_file_that_was_replaced_is_noticed_once(tmp_path: Path) -> None:

@@ -70,6 +70,8 @@ def test_a_node_that_serves_shows_its_models_with_what_counts() -> None:
         ({"running": False}, "start it with: intertie node run"),
         ({"running": False, "paused": True}, "intertie node resume"),
         ({"runtimes": []}, "No runtime with a model was found"),
+        ({"runtimes": []}, "ready, but there is no model to serve"),
+        ({"runtimes": []}, "intertie node join https://ai.example.com --runtime URL"),
         ({"enrolled": False}, "intertie node join URL"),
         ({"enrolled": False, "problem": "the key is damaged"}, "the key is damaged"),
     ],

@@ -258,7 +258,9 @@ REACTIONS: Final = MappingProxyType(
             3600, 3600, stop=True, say="This node was revoked; enrol again with a new token to bring it back."
         ),
         CloseCode.PENDING: Reaction(60, 60, stop=False, say="Waiting for an operator to approve this node."),
-        CloseCode.SUPERSEDED: Reaction(60, 60, stop=False, say="Another agent took this node's place."),
+        CloseCode.SUPERSEDED: Reaction(
+            60, 60, stop=False, say="Another agent took this node's place; only one of them may run."
+        ),
         CloseCode.UPGRADE_REQUIRED: Reaction(
             600, 3600, stop=True, say="The gateway no longer speaks this agent's protocol; install the newer agent."
         ),
