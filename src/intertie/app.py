@@ -21,7 +21,7 @@ from typing import Any, Final
 from intertie.api.admin import AdminState, make_admin
 from intertie.api.edge import EdgeLimits, EdgeServer, make_server
 from intertie.api.inference import Inference, Receive, Scope, Send, is_inference
-from intertie.api.links import LinkDoor
+from intertie.api.links import MOST_CONNECTIONS, LinkDoor
 from intertie.console.status import make_console
 from intertie.controlplane import apply, keys, ledger, migrate, prices, projects, snapshot
 from intertie.controlplane.apply import Changes
@@ -37,7 +37,7 @@ from intertie.core.routing.credentials import CredentialState
 from intertie.core.terms import Credential, Upstream
 from intertie.dataplane.observe import RequestLog
 from intertie.dataplane.parts import Dataplane
-from intertie.dataplane.shedding import Shedder, memory_of_machine, resident_bytes
+from intertie.dataplane.shedding import Shedder, memory_of_machine, most_files, resident_bytes
 from intertie.dataplane.transport.http import HttpTransport
 from intertie.dataplane.transport.link import Links, LinkTransport
 from intertie.dataplane.transport.registry import TransportRegistry
@@ -140,6 +140,8 @@ class Gateway:
             refresh=self.snapshots.refresh,
             public_url=settings.public_url,
         )
+        # Whatever nodes do, there are files left for callers, upstreams and the books.
+        self._link_door.most = min(MOST_CONNECTIONS, most_files() // 2 or MOST_CONNECTIONS)
         self.dataplane.credentials.alerts = self._alert
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()

@@ -52,6 +52,8 @@ class LinkDoor:
         self.links = links
         self._snapshot = snapshot
         self._refresh = refresh
+        self.most = MOST_CONNECTIONS
+        """Connections of all links together."""
         self._public = read_origin(public_url) if public_url else None
         self._rate = self._allowance = rate
         self._counted_at: float | None = None
@@ -68,7 +70,7 @@ class LinkDoor:
         """See `Upgrades.accept`."""
         if self.links.going:
             raise ShuttingDown("The gateway is shutting down; dial again in a moment.", retry_after=_RESTART_SPREAD)
-        if self.links.connections >= MOST_CONNECTIONS:
+        if self.links.connections >= self.most:
             raise Overloaded("The gateway has too many links.", code="too_many_connections", retry_after=10)
         if handshake.path == LANE_PATH:
             kind, _, ticket = handshake.headers.get(b"authorization", b"").decode("latin-1").partition(" ")

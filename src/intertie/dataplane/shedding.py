@@ -16,6 +16,8 @@ from intertie.core.errors import GatewayError, Overloaded, ShuttingDown
 
 _PAGE: Final = mmap.PAGESIZE
 
+_MOST_FILES: Final = 65_536
+
 TICK: Final = 0.1
 """Seconds between two looks at the loop's lag."""
 
@@ -102,3 +104,21 @@ def memory_of_machine() -> int:
     with contextlib.suppress(ValueError, OSError, AttributeError):
         limits.append(os.sysconf("SC_PHYS_PAGES") * _PAGE)
     return min(limits, default=0)
+
+
+def most_files() -> int:
+    """How many files this process may hold open, sockets among them, after it asked for all it can get; 0 if unknown.
+
+    Systems begin with 1024 for the sake of programs that use `select`. Each lane of a node is an open file.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return 0
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # macOS has another limit behind this one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return wanted if soft == resource.RLIM_INFINITY else soft

@@ -116,3 +116,11 @@ def test_nobody_comes_in_any_more_when_it_goes() -> None:
         with pytest.raises(ShuttingDown) as refused:
             made.accept(handshake(path))
         assert refused.value.status == 503
+
+
+def test_links_leave_room_for_others() -> None:
+    made, _ = door(rate=9.0)
+    made.most = 0
+    for path in (CONTROL_PATH, LANE_PATH):
+        with pytest.raises(Overloaded):
+            made.accept(handshake(path, authorization=b"Bearer x"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from intertie.core.errors import Overloaded, ShuttingDown
-from intertie.dataplane.shedding import LAG_LIMIT, LAG_WINDOW, MEMORY_LIMIT, Shedder
+from intertie.dataplane.shedding import LAG_LIMIT, LAG_WINDOW, MEMORY_LIMIT, Shedder, most_files
 
 
 def watched(lags: list[float], memory: float = 0.0) -> Shedder:
@@ -37,3 +39,16 @@ def test_s12_a_draining_gateway_says_so() -> None:
     shedder.draining = True
     with pytest.raises(ShuttingDown):
         shedder.admit()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
+def test_a_process_asks_for_all_the_files_it_can_get() -> None:
+    """A fleet of nodes needs more than the usual thousand."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
+    try:
+        assert most_files() == resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 512
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
