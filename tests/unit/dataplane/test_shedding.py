@@ -41,9 +41,11 @@ def test_s12_a_draining_gateway_says_so() -> None:
         shedder.admit()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
 def test_a_process_asks_for_all_the_files_it_can_get() -> None:
     """A fleet of nodes needs more than the usual thousand."""
+    if sys.platform == "win32":
+        assert most_files() == 0
+        return
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
