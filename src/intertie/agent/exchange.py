@@ -300,8 +300,13 @@ class Exchange:
             return
         head, mode = self._head, self._mode
         if head is None:
+            untouched = not self._asked or bool(self._backlog)
             self._leave(clean=False)
-            self._refuse(Refusal.RUNTIME_GONE, problem or "the runtime gave no answer")
+            if untouched:
+                self._refuse(Refusal.RUNTIME_GONE, problem or "the runtime gave no answer")
+            else:  # it had the whole request, and may have worked on it
+                self._carrier.head(502, {})
+                self._carrier.broken(Refusal.RUNTIME_GONE, problem or "the runtime gave no answer")
         elif mode is _Mode.ASSEMBLED:
             self._finish_whole(problem)
         elif problem:

@@ -106,6 +106,8 @@ class Assembler:
             return json.dumps(whole, separators=(",", ":")).encode()
 
     def _take(self, event: Any) -> None:
+        if event is None:  # llama.cpp sends one for each prompt of several
+            return
         if not isinstance(event, dict):
             raise Unassembled("an event of the runtime's stream is no object")
         if event.get("error") or event.get("object") == "error":

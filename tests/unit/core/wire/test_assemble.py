@@ -164,6 +164,12 @@ def test_a_text_beside_the_delta_is_not_counted_twice() -> None:
     }
 
 
+def test_an_empty_event_says_nothing() -> None:
+    """llama.cpp begins its stream for a list of prompts with one."""
+    chunks = [{**TOP, "choices": [{"index": n, "text": f"t{n}", "finish_reason": "stop"}]} for n in (1, 0)]
+    assert [choice["text"] for choice in folded([None, *chunks, None])["choices"]] == ["t0", "t1"]
+
+
 def test_several_choices_are_kept_apart_and_in_order() -> None:
     chunks = [
         chunk({"role": "assistant", "content": "b"}, 1),
