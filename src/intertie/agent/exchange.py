@@ -305,7 +305,7 @@ class Exchange:
             if untouched:
                 self._refuse(Refusal.RUNTIME_GONE, problem or "the runtime gave no answer")
             else:  # it had the whole request, and may have worked on it
-                self._carrier.head(502, {})
+                self._carrier.head(200, {})
                 self._carrier.broken(Refusal.RUNTIME_GONE, problem or "the runtime gave no answer")
         elif mode is _Mode.ASSEMBLED:
             self._finish_whole(problem)
