@@ -18,6 +18,7 @@ from intertie.agent.home import Offer, agent_runs, read_offer, write_offer
 from intertie.agent.identity import Enrolled, NotEnrolled, read_enrolled
 from intertie.agent.keys import KeyUnusable
 from intertie.cli.client import Client, CommandProblem
+from intertie.core.wire.link import Serving
 
 FOLDER: Final = "this-machine"
 """The node's folder inside the gateway's data directory."""
@@ -60,13 +61,13 @@ class LocalNode:
             self._watcher.start()
         return name, self._served(client, name)
 
-    def resting(self, client: Client) -> str | None:
-        """The node's name, if this machine is one from an earlier start and nothing serves for it now."""
+    def resting(self, client: Client) -> tuple[str, frozenset[str]] | None:
+        """Name and last models, if this machine is a node from an earlier start and nothing serves for it now."""
         enrolled = self._enrolled()
         if enrolled is None or agent_runs(self.home):
             return None
-        rows = {row["id"]: row for row in client.get("/nodes")}
-        return str(rows[enrolled.node]["name"]) if enrolled.node in rows else None
+        row = {row["id"]: row for row in client.get("/nodes")}.get(enrolled.node)
+        return None if row is None else (str(row["name"]), frozenset(model["name"] for model in row["models"]))
 
     def stop(self) -> None:
         """End the child, or take the offer back from an agent that is not ours. Calling it twice is fine."""
@@ -95,6 +96,14 @@ class LocalNode:
         row = rows.get(enrolled.node) if enrolled else None
         if enrolled and row and row["state"] == "active" and enrolled.origin == client.access.url:
             return str(row["name"])
+        if row and row["state"] == "revoked":
+            again = f"intertie node join {client.access.url} --replace --data {self.home}"
+            raise CommandProblem(
+                f"this machine's node {row['name']} was revoked, so it stays shut out",
+                f"bring it back with: intertie nodes token {row['name']} --for {row['name']}, then: {again}; "
+                f"or begin anew with: intertie nodes remove {row['name']}",
+                code="local_node_revoked",
+            )
         wanted: dict[str, Any] = {"name": row["name"] if row else machine_name()}
         if row:
             wanted["node"] = row["name"]  # the same machine at another address of the gateway keeps its history
@@ -131,6 +140,10 @@ class LocalNode:
         row: dict[str, Any] = {}
         while time.monotonic() < deadline and not self._stopping.is_set():
             row = client.get(f"/nodes/{name}")
+            if row["drained"]:
+                raise _idle(name, "drained", f"intertie nodes resume {name}")
+            if row["online"] and row["serving"] == Serving.PAUSED:
+                raise _idle(name, "paused", f"intertie node resume --data {self.home}")
             if row["online"] and row["serving"] == "serving" and row["models"]:
                 return tuple(model["name"] for model in row["models"])
             time.sleep(_LOOK)
@@ -168,6 +181,12 @@ class LocalNode:
             if self._stopping.wait(pause):
                 return
             self._spawn()
+
+
+def _idle(name: str, why: str, remedy: str) -> CommandProblem:
+    return CommandProblem(
+        f"this machine's node {name} is {why}", f"it works again after: {remedy}", code="local_node_idle"
+    )
 
 
 def machine_name() -> str:

@@ -73,19 +73,21 @@ class Welcome:
         client = Client(Access(running(self._data), self._admin_key()))
         try:
             if self._local is None and not detected:
-                if (name := self._node.resting(client)) is not None:
-                    self._event(
-                        f"This machine's node {name} has nothing to serve now; start its model with: "
-                        f"intertie up --local-model, or forget it: intertie nodes remove {name}"
-                    )
-                return ready.routes
+                if (resting := self._node.resting(client)) is None:
+                    return ready.routes
+                name, models = resting
+                self._event(
+                    f"This machine's node {name} has nothing to serve now. Start its model server and then this again, "
+                    f"take intertie up --local-model, or forget it: intertie nodes remove {name}"
+                )
+                return tuple(route for route in ready.routes if route not in models)
             offered = Offer()
             if self._local is not None:
                 self._local.start()
                 offered = offer(self._local, discover=bool(detected))
-            name, models = self._node.start(client, offered)
-            self._event(f"This machine is node {name} and serves {', '.join(models)}")
-            return tuple(dict.fromkeys((*models, *ready.routes)))
+            name, served = self._node.start(client, offered)
+            self._event(f"This machine is node {name} and serves {', '.join(served)}")
+            return tuple(dict.fromkeys((*served, *ready.routes)))
         except CommandProblem as problem:
             complain(problem, json_wanted=self._as_json)
         return ready.routes
