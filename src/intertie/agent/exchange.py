@@ -98,8 +98,7 @@ class Exchange:
         self.clean = False
         """Whether the runtime knows that it is over; false if it was hung up on, or broke off."""
         self._held = self._stuck = False
-        self._backlog = Backlog()
-        self._kept = bytearray()
+        self._backlog, self._kept = Backlog(), bytearray()
         self._head: AnswerHead | None = None
         self._early: list[Callable[[], None]] | None = None
         self._mode = _Mode.FLOWS
@@ -233,8 +232,11 @@ class Exchange:
         try:
             self._backlog.put(piece)
         except OSError as mistake:
-            self._leave(clean=False)
-            self._refuse(Refusal.BUSY, f"this machine has no room for the request ({mistake.strerror})")
+            self._give_up(f"this machine has no room for the request ({mistake.strerror})")
+
+    def _give_up(self, why: str) -> None:
+        self._leave(clean=False)
+        self._refuse(Refusal.BUSY, why)
 
     def _pump(self) -> None:
         """Give the runtime what it will take of what waits."""
@@ -242,10 +244,9 @@ class Exchange:
             try:
                 piece = self._backlog.take(PIECE)
             except OSError as mistake:
-                self._leave(clean=False)
-                self._refuse(Refusal.BUSY, f"this machine lost a part of the request ({mistake.strerror})")
-                return
-            self._connection.send(piece)
+                self._give_up(f"this machine lost a part of the request ({mistake.strerror})")
+            else:
+                self._connection.send(piece)
 
     def _read_on(self) -> None:
         """Take more of the answer, if the lane can and the request is whole."""
@@ -300,13 +301,12 @@ class Exchange:
             return
         head, mode = self._head, self._mode
         if head is None:
-            untouched = not self._asked or bool(self._backlog)
-            self._leave(clean=False)
-            if untouched:
-                self._refuse(Refusal.RUNTIME_GONE, problem or "the runtime gave no answer")
-            else:  # it had the whole request, and may have worked on it
-                self._carrier.head(200, {})
-                self._carrier.broken(Refusal.RUNTIME_GONE, problem or "the runtime gave no answer")
+            problem = problem or "the runtime gave no answer"
+            if self._asked and not self._backlog:  # it had the whole request, and may have worked on it
+                self._break(problem)
+            else:
+                self._leave(clean=False)
+                self._refuse(Refusal.RUNTIME_GONE, problem)
         elif mode is _Mode.ASSEMBLED:
             self._finish_whole(problem)
         elif problem:
@@ -328,9 +328,9 @@ class Exchange:
             body = assembler.answer()
         except Unassembled as mistake:
             self._break(str(mistake))
-            return
-        self._leave(clean=not problem)
-        self._answer(200, _JSON, body)
+        else:
+            self._leave(clean=not problem)
+            self._answer(200, _JSON, body)
 
     def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """A whole answer at once."""
@@ -341,8 +341,8 @@ class Exchange:
     def _break(self, problem: str) -> None:
         """The answer cannot be completed."""
         self._leave(clean=False)
-        if self._mode is not _Mode.FLOWS and self._head is not None:
-            self._carrier.head(self._head.status, {})
+        if self._head is None or self._mode is not _Mode.FLOWS:
+            self._carrier.head(self._head.status if self._head else 200, {})
         self._carrier.broken(Refusal.RUNTIME_GONE, problem)
 
     def _refuse(self, code: Refusal, message: str) -> None:
