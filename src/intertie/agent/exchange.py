@@ -290,10 +290,7 @@ class Exchange:
                 self._break(str(mistake))
 
     def _flow(self, piece: bytes) -> None:
-        if len(piece) <= COALESCED:
-            self._carrier.piece(piece)
-            return
-        for start in range(0, len(piece), COALESCED):
+        for start in range(0, len(piece), COALESCED):  # nearly always once, and then the slice is `piece` itself
             self._carrier.piece(piece[start : start + COALESCED])
 
     def _finish(self, problem: str) -> None:
