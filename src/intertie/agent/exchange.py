@@ -234,9 +234,9 @@ class Exchange:
         except OSError as mistake:
             self._give_up(f"this machine has no room for the request ({mistake.strerror})")
 
-    def _give_up(self, why: str) -> None:
+    def _give_up(self, why: str, code: Refusal = Refusal.BUSY) -> None:
         self._leave(clean=False)
-        self._refuse(Refusal.BUSY, why)
+        self._refuse(code, why)
 
     def _pump(self) -> None:
         """Give the runtime what it will take of what waits."""
@@ -302,8 +302,7 @@ class Exchange:
             if self._asked and not self._backlog:  # it had the whole request, and may have worked on it
                 self._break(problem)
             else:
-                self._leave(clean=False)
-                self._refuse(Refusal.RUNTIME_GONE, problem)
+                self._give_up(problem, Refusal.RUNTIME_GONE)
         elif mode is _Mode.ASSEMBLED:
             self._finish_whole(problem)
         elif problem:
