@@ -36,6 +36,7 @@ class Welcome:
         if local_model:
             plan = find_plan()  # before anything starts: what is missing should be said at once
             self._local = LocalModel(plan, log=log_file(self._data), on_event=self._event)
+        self._looks = loaded.settings.local_node
         self._node = LocalNode(self._data, on_event=self._event)
         ports = tuple(PORTS) if loaded.settings.local_node else ()
         self._search = Search(ports, skip=loaded.settings.port)
@@ -84,7 +85,7 @@ class Welcome:
             offered = Offer()
             if self._local is not None:
                 self._local.start()
-                offered = offer(self._local, discover=bool(detected))
+                offered = offer(self._local, discover=self._looks)
             name, served = self._node.start(client, offered)
             self._event(f"This machine is node {name} and serves {', '.join(served)}")
             return tuple(dict.fromkeys((*served, *ready.routes)))
