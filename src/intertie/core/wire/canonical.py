@@ -18,7 +18,7 @@ from intertie.core.terms import Call
 UNSEEN: Final = frozenset(
     {"model", "stream", "stream_options", "user", "metadata", "store", "safety_identifier", "prompt_cache_key"}
 )
-"""Top-level members that change how an answer travels or is filed, not what it says. The model is the route's affair."""
+"""Top-level members that change how an answer travels or is filed, not what it says. The model counts apart."""
 
 
 class Ambiguous(ValueError):

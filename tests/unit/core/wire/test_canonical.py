@@ -65,7 +65,8 @@ def test_what_only_changes_the_way_of_the_answer_does_not_count() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"temperature": 0}, {"temperature": 0.0}, {"seed": 1}, {"max_tokens": 5}, {"n": 2}, {"model": "m2"}, {"tools": []},
+        {"temperature": 0}, {"temperature": 0.0}, {"seed": 1}, {"max_tokens": 5}, {"n": 2}, {"model": "m2"},
+        {"tools": []},
         {"messages": [{"role": "user", "content": "hi "}]}, {"messages": [{"role": "system", "content": "hi"}]},
         {"response_format": {"type": "json_object"}}, {"x_unknown": 1}, {"reasoning_effort": "low"}, {"stop": "x"},
     ],
