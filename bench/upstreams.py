@@ -28,6 +28,7 @@ _CHUNK: Final = (
     b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1700000000,"model":"paced",'
     b'"choices":[{"index":0,"delta":{%s"content":"@@%016d"},"finish_reason":null}]}\n\n'
 )
+_MODELS: Final = b'{"object":"list","data":[{"id":"hop","object":"model","owned_by":"bench"}]}'
 _STREAM_HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _ANSWER: Final = (
     '{"id":"chatcmpl-bench","object":"chat.completion","created":1700000000,"model":"echo","choices":[{"index":0,'
@@ -145,6 +146,13 @@ class PacedStream(asyncio.Protocol):
         if path.startswith(b"/pace/"):
             self._wheel.pace(float(path[6:]))
             self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            return
+        if path == b"/v1/models":
+            self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+                                  % (len(_MODELS), _MODELS))  # fmt: skip
+            return
+        if not path.startswith(b"/v1/chat/"):
+            self._transport.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
             return
         self._transport.write(_STREAM_HEAD + _frame(b'"role":"assistant",'))
         self._wheel.add(self)

@@ -14,12 +14,14 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from intertie.api.admin import AdminState, make_admin
 from intertie.api.edge import EdgeLimits, EdgeServer, make_server
-from intertie.api.inference import Inference, Receive, Scope, Send
+from intertie.api.inference import Inference, Receive, Scope, Send, is_inference
+from intertie.api.links import LinkDoor
 from intertie.console.status import make_console
 from intertie.controlplane import apply, keys, ledger, migrate, prices, projects, snapshot
 from intertie.controlplane.apply import Changes
@@ -37,6 +39,7 @@ from intertie.dataplane.observe import RequestLog
 from intertie.dataplane.parts import Dataplane
 from intertie.dataplane.shedding import Shedder, memory_of_machine, resident_bytes
 from intertie.dataplane.transport.http import HttpTransport
+from intertie.dataplane.transport.link import Links, LinkTransport
 from intertie.dataplane.transport.registry import TransportRegistry
 from intertie.settings import Settings
 from intertie.store.loader import Loader
@@ -49,6 +52,9 @@ POLL_SECONDS: Final = 1.0
 
 LAST_SECONDS: Final = 5.0
 """What a second SIGTERM leaves to requests under way."""
+
+RESTART_SPREAD: Final = 2.0
+"""Seconds over which agents dial again when the gateway goes."""
 
 STATE_FILE: Final = "gateway.json"
 """Where the command line finds the running gateway: its address and process id."""
@@ -79,12 +85,15 @@ class Snapshots:
         self._control = control
         self._turn = threading.Lock()
         self.current = snapshot.build(control)
+        self.swapped: Callable[[], object] = lambda: None
+        """Called after each swap, in the thread that made it."""
 
     def refresh(self) -> None:
         """Build and swap if something changed. Blocks: not for an event loop."""
         with self._turn:
             if snapshot.revision(self._control) != self.current.revision:
                 self.current = snapshot.build(self._control)
+                self.swapped()
 
 
 class Gateway:
@@ -108,7 +117,8 @@ class Gateway:
             found = (f"recovered {recovery}",) if recovery.recovered or recovery.damage else ()
             self.warnings = (*applied.warnings, *found)
             self.made_keys = applied.keys
-            self._transports = TransportRegistry(HttpTransport)
+            self.links = Links()
+            self._transports = TransportRegistry(HttpTransport, partial(LinkTransport, self.links))
             self.snapshots = Snapshots(self.control)
             stack.pop_all()
         self._shedder = Shedder(resident_bytes, settings.memory_limit or memory_of_machine() * 4 // 5)
@@ -121,6 +131,14 @@ class Gateway:
             hash_key=lambda presented: hash_key(pepper, presented),
             shedder=self._shedder,
             log=self._log,
+            links=self.links,
+        )
+        self._link_door = LinkDoor(
+            self.control,
+            self.links,
+            snapshot=lambda: self.snapshots.current,
+            refresh=self.snapshots.refresh,
+            public_url=settings.public_url,
         )
         self.dataplane.credentials.alerts = self._alert
         self._stopping = asyncio.Event()
@@ -131,19 +149,27 @@ class Gateway:
         loop = asyncio.get_running_loop()
         if sys.platform == "darwin":
             # There the two clocks part while the machine sleeps; deadlines must be on the timers' clock.
-            self.dataplane.monotonic = loop.time
+            self.dataplane.monotonic = self.links.clock = loop.time
         inference = Inference(self.dataplane)
         settings = self._settings
         limits = EdgeLimits(body_limit=settings.body_limit, hosts=settings.hosts())
         doors = self._doors(inference)
-        server = make_server(doors, host=settings.host, port=settings.port, limits=limits, lifespan="off")
+        server = make_server(
+            doors, host=settings.host, port=settings.port, limits=limits, lifespan="off", upgrades=self._link_door
+        )
+        self.snapshots.swapped = partial(loop.call_soon_threadsafe, self._link_door.reconcile)
         state_file = settings.data / STATE_FILE
         self._spool.start()
         self._loader.start()
         for number in (signal.SIGTERM, signal.SIGINT):
             with contextlib.suppress(NotImplementedError):
                 loop.add_signal_handler(number, self._told_to_stop)
-        jobs = (self._shedder.watch(), self._poll(), self._announce(server, on_ready))
+        jobs = (
+            self._shedder.watch(),
+            self._poll(),
+            self._announce(server, on_ready),
+            self._link_door.housekeep(),
+        )
         tasks = [asyncio.create_task(job) for job in jobs]
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         stop = asyncio.create_task(self._stopping.wait())
@@ -173,17 +199,19 @@ class Gateway:
             ready=self._not_ready,
             snapshot=lambda: self.snapshots.current,
             clear_credentials=self.dataplane.credentials.clear,
+            presence=self.links.presence,
+            ask_rotation=self.links.ask_rotation,
             verify=lambda: ledger.verify(self.control, self._spool),
             counters=self.dataplane.counters,
             gauges=self._gauges,
             open_locally=self._settings.public_url is None,
+            public_url=self._settings.public_url,
         )
         admin: Any = make_admin(state)
         admin.mount("/", make_console(state))
 
         async def doors(scope: Scope, receive: Receive, send: Send) -> None:
-            path: str = scope["path"]
-            if path.startswith("/v1/") or path == "/v1":
+            if is_inference(scope["path"]):
                 await inference(scope, receive)
             else:
                 await admin(scope, receive, send)
@@ -196,6 +224,7 @@ class Gateway:
         return HealthView(
             targets=tuple(self.dataplane.health.view(now)),
             credentials=tuple(self.dataplane.credentials.view(now)),
+            nodes=tuple(self.links.presence()),
             alerts=(f"The books cannot be written: {failure}",) if failure else (),
         )
 
@@ -276,6 +305,7 @@ class Gateway:
         await self._wait(self._settings.accepting())
         server.stop_accepting()
         server.close_idle()
+        self.links.go_away("the gateway restarts", RESTART_SPREAD)
         self._shedder.draining = True
         patience = asyncio.create_task(server.settled(self._settings.drain_seconds))
         hurry = asyncio.create_task(self._hurry.wait())
@@ -288,6 +318,7 @@ class Gateway:
             inference.stop(ShuttingDown("The gateway is shutting down.", retry_after=2))
             await server.settled(LAST_SECONDS)
             server.abort_connections()
+        await self._link_door.close()
         server.should_exit = True
 
     async def _wait(self, seconds: float) -> None:
@@ -296,6 +327,7 @@ class Gateway:
 
     async def _put_away(self) -> None:
         """Intake has stopped: settle, empty the queues, then close what they flow into."""
+        self.snapshots.swapped = lambda: None
         await self._transports.close()
         await asyncio.to_thread(self._loader.close)
         self._spool.close()

@@ -170,6 +170,11 @@ class Settings:
         "How long new requests are still accepted after SIGTERM, while balancers notice. "
         "Omitted: 5 with a `public_url`, where there may be a balancer, else 0.",
     )
+    local_node: bool = _setting(
+        default=True,
+        read=_flag,
+        help_="Offer the model servers that run on this machine's loopback as a node of this gateway.",
+    )
     workers: int = _setting(1, _workers, "Processes. The embedded database allows one.")
     master_key: str | None = _setting(
         None, _text, "Key that encrypts stored secrets: 32 bytes in base64 or hex. Environment only.", secret=True

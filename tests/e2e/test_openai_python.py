@@ -303,3 +303,17 @@ def test_the_client_stops_when_told_that_retrying_is_useless(scripted: Door) -> 
     assert caught.value.response.headers["x-should-retry"] == "false"
     assert int(caught.value.response.headers["retry-after"]) >= 1
     assert sent == ["POST"]
+
+
+def test_a_picture_of_twenty_megabytes_reaches_a_node_unharmed(node: Door) -> None:
+    """More than one frame, more than the memory an agent keeps of a body, and every byte of it."""
+    picture = "data:image/png;base64," + "iVBORw0KGgo" * (20 * 1024 * 1024 // 11)
+    part = {"type": "image_url", "image_url": {"url": picture}}
+    with OpenAI(base_url=node.gateway.base_url, api_key=node.gateway.key, timeout=60, max_retries=0) as client:
+        answer = client.chat.completions.create(
+            model=node.model,
+            messages=[{"role": "user", "content": [{"type": "text", "text": "what is it?"}, part]}],  # type: ignore[list-item]
+        )
+    assert answer.choices[0].message.content
+    received = [request for request in node.scripted.requests if request.method == "POST"][-1]
+    assert received.call["messages"][0]["content"][1]["image_url"]["url"] == picture

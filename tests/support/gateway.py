@@ -82,6 +82,7 @@ class Gateway:
     def start(self) -> None:
         """Start it and wait until it is ready. The configuration file is written anew, as JSON, which is YAML."""
         (self.data / "gateway.json").unlink(missing_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / "intertie.yaml"
         file.write_text(json.dumps(self.configuration, indent=1), encoding="utf-8")
         begun = time.monotonic()
@@ -217,7 +218,8 @@ class Gateway:
         """Only what it needs: a stray variable of the machine must not change a test."""
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
         keys = {"CLIENT_KEY": self.key, "UPSTREAM_KEY": UPSTREAM_KEY, "INTERTIE_ADMIN_KEY": ADMIN_KEY}
-        return {**kept, "HOME": str(self.folder), **keys, **self.environ}
+        alone = {"INTERTIE_LOCAL_NODE": "false"}  # whatever listens on this machine is none of the test's business
+        return {**kept, "HOME": str(self.folder), **alone, **keys, **self.environ}
 
 
 @contextmanager

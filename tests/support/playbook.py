@@ -9,10 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
+
 from intertie.core.providers import load
+from intertie.core.routing.room import Room
 from intertie.core.terms import (
+    NODE,
     Caller,
     Credential,
+    Node,
     Opening,
     Operation,
     Price,
@@ -23,6 +28,7 @@ from intertie.core.terms import (
     Snapshot,
     Target,
     Timeouts,
+    Trust,
     Upstream,
 )
 from intertie.core.wire.http import Head, WireRequest
@@ -33,6 +39,7 @@ from intertie.dataplane.pipeline import serve
 from intertie.dataplane.shedding import Shedder
 
 KEY = "sk-it-test"
+CALLER = Caller("org", "project", "key_1", "dev")
 STALL = "stall"
 
 Step = bytes | Exception | str
@@ -167,7 +174,7 @@ class RecordedReply:
 
 
 class Playbook:
-    """One route over scripted upstreams, in order of tiers."""
+    """One route over scripted upstreams, in order of tiers. Those named in `rooms` are nodes with that room."""
 
     def __init__(
         self,
@@ -175,8 +182,11 @@ class Playbook:
         keys: int = 1,
         timeouts: Timeouts = Timeouts(),
         deadline: float = 600.0,
+        rooms: Mapping[str, Room] = {},
+        caller: Caller = CALLER,
     ) -> None:
         self.transports = {f"up{n}": ScriptedTransport(scripts) for n, scripts in enumerate(upstreams)}
+        self.rooms = dict(rooms)
         rows = {
             name: Upstream(
                 id=name,
@@ -190,8 +200,8 @@ class Playbook:
             )
             for name in self.transports
         }
+        rows |= {name: _as_node(rows[name]) for name in rooms}
         targets = tuple(Target(upstream=name, model="inner", tier=tier) for tier, name in enumerate(rows))
-        caller = Caller("org", "project", "key_1", "dev")
         self.ledger = RecordedLedger()
         self.log: list[bytes] = []
         self.current = Snapshot(
@@ -199,6 +209,7 @@ class Playbook:
             callers={hash_key(KEY): caller},
             routes={("org", "m"): Route("org", "m", targets, deadline=deadline)},
             upstreams=rows,
+            nodes={("org", rows[name].name): Node(name, "org", rows[name].name) for name in rooms},
         )
         self.dataplane = Dataplane(
             snapshots=self,
@@ -208,6 +219,7 @@ class Playbook:
             hash_key=hash_key,
             shedder=Shedder(lambda: 0, 0),
             log=RequestLog(self.log.append),
+            links=self,
         )
         self.dataplane.sleep = _no_wait
         self.reply = RecordedReply(self.ledger)
@@ -215,6 +227,11 @@ class Playbook:
 
     def of(self, upstream: Upstream) -> ScriptedTransport:
         return self.transports[upstream.id]
+
+    def room(self, upstream: Upstream, node: Node, model: str) -> Room:
+        """What the node can take, as the test says."""
+        assert (node.id, node.name) == (upstream.id, upstream.name)
+        return self.rooms[upstream.id]
 
     async def run(self, *, stream: bool = False, **fields: Any) -> RecordedReply:
         """Serve one request and return what its client got."""
@@ -236,6 +253,12 @@ class Playbook:
     def asked(self) -> list[str]:
         """Secrets used, in order of the upstreams."""
         return [secret for transport in self.transports.values() for _, secret in transport.requests]
+
+
+def _as_node(upstream: Upstream) -> Upstream:
+    """The same as an enrolled machine: no address, no credential, its models free."""
+    free = dict.fromkeys(upstream.models, Price(input=0, output=0))
+    return msgspec.structs.replace(upstream, provider=NODE, base_url="", credentials=(), trust=Trust.OWN, models=free)
 
 
 async def _no_wait(_seconds: float) -> None:

@@ -16,7 +16,6 @@ from typing import Any, Final
 
 from intertie.agent.keys import KeyUnusable, SigningKey, decode, encode, sync_folder, write_private
 from intertie.core.wire.enrolment import origin as origin_of
-from intertie.core.wire.link import CONTROL_PATH
 
 NODE: Final = "node.json"
 KEY: Final = "key"

@@ -52,6 +52,8 @@ class Runtime:
     """Exchanges it should get at a time."""
     queue: int | None = None
     """Requests that wait inside it; `None` where it does not tell."""
+    guessed: bool = False
+    """It does not tell its slots, so the owner's number is better than ours."""
 
 
 def holders(runtimes: Sequence[Runtime], model: str) -> list[Runtime]:
@@ -67,6 +69,11 @@ def names(runtimes: Sequence[Runtime]) -> list[str]:
         for model in runtime.models:
             seen[model.name] = seen.get(model.name, False) or model.loaded
     return sorted(seen, key=lambda name: not seen[name])
+
+
+def granted(runtimes: Sequence[Runtime], slots: int | None) -> list[Runtime]:
+    """The runtimes with the owner's number of slots in place of guesses; `None` leaves them as they are."""
+    return [replace(one, slots=slots) if one.guessed and slots is not None else one for one in runtimes]
 
 
 def total_slots(runtimes: Sequence[Runtime]) -> int:

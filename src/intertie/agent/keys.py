@@ -139,9 +139,12 @@ def native() -> Curve:
     """Ed25519 by `cryptography`. Raises `ImportError`."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     def public(seed: bytes) -> bytes:
-        return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+        # Not `public_bytes_raw`: distributions carry versions that do not have it yet.
+        key = Ed25519PrivateKey.from_private_bytes(seed).public_key()
+        return key.public_bytes(Encoding.Raw, PublicFormat.Raw)
 
     def sign(seed: bytes, message: bytes) -> bytes:
         return Ed25519PrivateKey.from_private_bytes(seed).sign(message)

@@ -13,15 +13,20 @@ from fastapi import APIRouter, FastAPI, Request
 from intertie import __version__
 from intertie.api import (
     apply,
+    audit,
     backup,
     document,
+    enrolment,
+    install,
     keys,
     ledger,
+    nodes,
     probes,
     problems,
     projects,
     routes,
     status,
+    tokens,
     upstreams,
     usage,
 )
@@ -57,7 +62,9 @@ def make_admin(state: AdminState) -> FastAPI:
     app.state.admin = state
     app.state.allowed = _allowed
     app.state.registry = make_registry()
-    nouns = (keys, projects, upstreams, routes, apply, usage, ledger, backup, status, document, probes)
+    configuration = (keys, projects, upstreams, routes, tokens, nodes, apply)  # /nodes/tokens before /nodes/{name}
+    rest = (usage, ledger, audit, backup, status, document, probes, install, enrolment)
+    nouns = (*configuration, *rest)
     for router in (*(noun.router for noun in nouns), _rest):
         # Not `include_router`: that hides the routes in an object of its own, and the check below must see each.
         app.router.routes.extend(router.routes)

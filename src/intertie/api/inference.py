@@ -1,4 +1,4 @@
-"""The inference door: `/v1/*`, without a framework between the edge and the pipeline."""
+"""The inference door: `/v1/*` and `/nodes/<name>/v1/*`, without a framework between the edge and the pipeline."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from intertie.core.errors import GatewayError, NotFound, UnknownModel, WrongMethod
-from intertie.core.routing.resolve import visible
-from intertie.core.terms import Caller, Operation, Snapshot
+from intertie.core.routing.resolve import visible, visible_direct
+from intertie.core.terms import NODE, Caller, Operation, Snapshot, Upstream
 from intertie.core.wire.openai_errors import error_object
 from intertie.dataplane.authenticate import authenticate
 from intertie.dataplane.exchange import Exchange
@@ -31,6 +31,14 @@ OPERATIONS: Final = {
     "/v1/embeddings": Operation.EMBEDDING,
 }
 _MODELS: Final = "/v1/models"
+_NODES: Final = "/nodes/"
+_OWNERS: Final = 3
+"""Machines and providers that a model's `owned_by` names, at most."""
+
+
+def is_inference(path: str) -> bool:
+    """True for the paths that `Inference` answers."""
+    return path.startswith(("/v1/", _NODES)) or path == "/v1"
 
 
 class EdgeReply:
@@ -84,14 +92,17 @@ class Inference:
                 task.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive) -> None:
-        """Answer one request under `/v1`. The answer goes to the edge, not through ASGI's `send`."""
+        """Answer one request whose path `is_inference`. The answer goes to the edge, not through ASGI's `send`."""
         path: str = scope["path"]
+        node, path = (None, path) if path.startswith("/v1") else _direct(path)
         operation = OPERATIONS.get(path)
         request_id = f"req_{self._boot}{next(self._numbers):08x}"
+        x = Exchange(request_id, operation or Operation.CHAT, *_headers(scope))
+        x.direct = node
         if operation is not None and scope["method"] == "POST":
-            await self._infer(scope, receive, Exchange(request_id, operation, *_headers(scope)))
+            await self._infer(scope, receive, x)
         else:
-            await self._browse(scope, request_id)
+            await self._browse(scope, path, x)
 
     async def _infer(self, scope: Scope, receive: Receive, x: Exchange) -> None:
         x.started = self._d.monotonic()
@@ -114,43 +125,68 @@ class Inference:
         finally:
             del self._live[x]
 
-    async def _browse(self, scope: Scope, request_id: str) -> None:
-        """`GET /v1/models[/id]`, and errors for everything else."""
-        x = Exchange(request_id, Operation.CHAT, *_headers(scope))
+    async def _browse(self, scope: Scope, path: str, x: Exchange) -> None:
+        """`GET /v1/models[/id]`, and errors for everything else. `path` is the part behind a node's name."""
         x.started = self._d.monotonic()
         reply = EdgeReply(scope["extensions"]["intertie"])
         try:
-            body = self._models(scope, x)
+            body = self._models(scope["method"], path, x)
             await reply.start(200, whole_head(x, self._d.monotonic(), priced=False), len(body))
         except GatewayError as error:
-            body = error_object(error, request_id)
+            body = error_object(error, x.id)
             await reply.start(error.status, error_head(x, error), len(body))
         await reply.finish(body)
 
-    def _models(self, scope: Scope, x: Exchange) -> bytes:
-        path: str = scope["path"]
+    def _models(self, method: str, path: str, x: Exchange) -> bytes:
         if path in OPERATIONS:
             raise WrongMethod(f"{path} takes POST.")
         if path != _MODELS and not path.startswith(_MODELS + "/"):
-            raise NotFound(f"There is nothing at {path[:100]}. Served here: {', '.join([*OPERATIONS, _MODELS])}.")
-        if scope["method"] not in ("GET", "HEAD"):
+            base = "" if x.direct is None else _NODES + x.direct
+            served = ", ".join([*OPERATIONS, _MODELS]) + (" of each node" if base else "")
+            raise NotFound(f"There is nothing at {(base + path)[:200]}. Served here: {served}.")
+        if method not in ("GET", "HEAD"):
             raise WrongMethod(f"{_MODELS} takes GET.")
         snapshot = self._d.snapshots.current
         caller = authenticate(x.headers, snapshot, self._d.hash_key, self._d.wall())
         wanted = path[len(_MODELS) + 1 :]  # the edge has decoded it; once is enough (T03)
-        names = visible(caller, snapshot)
+        names = visible(caller, snapshot) if x.direct is None else visible_direct(caller, snapshot, x.direct)
+        if x.direct is not None and not names:
+            # The same for a node that does not exist, is somebody else's, or has nothing for this key.
+            raise UnknownModel(f"There is no node '{x.direct[:100]}' with a model for this key.")
+        owner = _owner(caller, snapshot) if x.direct is None else lambda _: str(x.direct)
         if not wanted:
-            return msgspec.json.encode({"object": "list", "data": [_model(name, caller, snapshot) for name in names]})
+            return msgspec.json.encode({"object": "list", "data": [_model(name, owner(name)) for name in names]})
         if wanted not in names:
-            raise UnknownModel(f"There is no model '{wanted[:100]}' for this key; GET /v1/models lists them.")
-        return msgspec.json.encode(_model(wanted, caller, snapshot))
+            raise UnknownModel(f"There is no model '{wanted[:100]}' for this key; GET {_MODELS} lists them.")
+        return msgspec.json.encode(_model(wanted, owner(wanted)))
 
 
-def _model(name: str, caller: Caller, snapshot: Snapshot) -> dict[str, object]:
+def _direct(path: str) -> tuple[str | None, str]:
+    """`/nodes/lab/v1/models` as the node `lab` and `/v1/models`; a path without a name is left as it is."""
+    name, slash, rest = path[len(_NODES) :].partition("/")
+    return (name, slash + rest) if name else (None, path)
+
+
+def _model(name: str, owner: str) -> dict[str, object]:
     """One row of the model list, in OpenAI's shape."""
-    route = snapshot.routes.get((caller.organisation, name))
-    owners = sorted({snapshot.upstreams[t.upstream].provider for t in route.targets}) if route is not None else []
-    return {"id": name, "object": "model", "created": 0, "owned_by": ",".join(owners) or "intertie"}
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner}
+
+
+def _owner(caller: Caller, snapshot: Snapshot) -> Callable[[str], str]:
+    """Model -> who answers for it, as far as this key may reach: providers, and machines by their names."""
+
+    def kind(upstream: Upstream) -> str:
+        return upstream.name if upstream.provider == NODE else upstream.provider
+
+    def owner(model: str) -> str:
+        route = snapshot.routes.get((caller.organisation, model))
+        targets = route.targets if route is not None else ()
+        upstreams = (snapshot.upstreams[target.upstream] for target in targets)
+        owners = sorted({kind(one) for one in upstreams if one.trust.within(caller.trust)})
+        more = f" and {len(owners) - _OWNERS} more" if len(owners) > _OWNERS else ""
+        return (",".join(owners[:_OWNERS]) + more) or "intertie"
+
+    return owner
 
 
 def _headers(scope: Scope) -> tuple[dict[bytes, bytes], bytes]:

@@ -8,15 +8,25 @@ from typing import cast
 
 from fastapi import Request
 
+from intertie.controlplane.audit import Actor
 from intertie.controlplane.control import DEFAULT_ORGANISATION, Control
 from intertie.controlplane.ledger import Problem
 from intertie.controlplane.status import HealthView
 from intertie.core.terms import Snapshot
 from intertie.dataplane.observe import Counters
+from intertie.dataplane.transport.link import Presence
 
 
 def _no_gauges() -> Mapping[str, float]:
     return {}
+
+
+def _nobody() -> list[Presence]:
+    return []
+
+
+def _not_connected(_: str) -> bool:
+    return False
 
 
 @dataclass
@@ -43,7 +53,18 @@ class AdminState:
     """Readings by name; the names are `api.metrics.GAUGES`."""
     open_locally: bool = True
     """May status and metrics be read without a key from this very machine? False behind a proxy (`public_url`)."""
+    public_url: str | None = None
+    """The setting of that name."""
     organisation: str = DEFAULT_ORGANISATION
+    presence: Callable[[], list[Presence]] = _nobody
+    """The nodes that are connected. Called on the event loop."""
+    ask_rotation: Callable[[str], bool] = _not_connected
+    """Ask a node (id) for a new key; false if it is not connected. Called on the event loop."""
+
+
+def operator(request: Request) -> Actor:
+    """Who asks the admin API, for the audit trail."""
+    return Actor("admin", request.client.host if request.client else "")
 
 
 def state(request: Request) -> AdminState:

@@ -28,10 +28,10 @@ class RevisionAnswer(msgspec.Struct, frozen=True):
 @router.get("/status", dependencies=[need(Permission.STATUS_READ)])
 @speaks(answer=Status)
 async def now(state: State) -> Response:
-    """Routes with the health of their targets, upstreams, alerts, and today's totals."""
+    """Routes with the health of their targets, upstreams, nodes, alerts, and today's totals."""
     health, reasons = state.health(), tuple(state.ready())
-    today = await run_in_threadpool(status.today, state.control, state.organisation)
-    return shown(status.read(state.organisation, state.snapshot(), health, reasons, today))
+    stored = await run_in_threadpool(status.stored, state.control, state.organisation)
+    return shown(status.read(state.organisation, state.snapshot(), health, reasons, stored))
 
 
 @router.get("/snapshot", dependencies=[need(Permission.STATUS_READ)])

@@ -9,7 +9,22 @@ from typing import Annotated
 import typer
 
 from intertie.cli import apply as apply_command
-from intertie.cli import backup, check, keys, ledger, local_model, migrate, routes, smoke, up, upstreams, usage
+from intertie.cli import (
+    audit,
+    backup,
+    check,
+    keys,
+    ledger,
+    local_model,
+    migrate,
+    node,
+    nodes,
+    routes,
+    smoke,
+    up,
+    upstreams,
+    usage,
+)
 from intertie.cli.session import Group, begin
 
 EPILOG = "Start here: `intertie up`. Every command takes --json."
@@ -48,11 +63,14 @@ def assemble(serve: Callable[..., int]) -> typer.Typer:
     apply_command.register(cli)
     cli.add_typer(keys.app, name="keys")
     cli.add_typer(upstreams.app, name="upstreams")
+    cli.add_typer(nodes.app, name="nodes")
     cli.add_typer(routes.app, name="routes")
     usage.register(cli)
     cli.add_typer(ledger.app, name="ledger")
+    cli.add_typer(audit.app, name="audit")
     smoke.register(cli)
     local_model.register(cli)
+    cli.add_typer(node.app, name="node")
     backup.register(cli)
     migrate.register(cli)
     return cli

@@ -173,6 +173,10 @@ class Client:
         """The JSON answer of a PUT under `/api`. Raises `Refused` on an error answer."""
         return self._api("PUT", path, body)
 
+    def patch(self, path: str, body: object) -> Any:
+        """The JSON answer of a PATCH under `/api`. Raises `Refused` on an error answer."""
+        return self._api("PATCH", path, body)
+
     def delete(self, path: str) -> Any:
         """The JSON answer of a DELETE under `/api`. Raises `Refused` on an error answer."""
         return self._api("DELETE", path, None)

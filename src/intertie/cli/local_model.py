@@ -1,4 +1,4 @@
-"""`intertie local-model`: run a small real model on this machine and add it to the running gateway."""
+"""`intertie local-model`: run a small real model on this machine and offer it as a node of the running gateway."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Annotated
 
 import typer
 
+from intertie.agent.discover import Approved
+from intertie.agent.home import Offer
 from intertie.cli.call import KEY_VARIABLE, curl
-from intertie.cli.client import Client, CommandProblem
+from intertie.cli.client import CommandProblem
+from intertie.cli.local_node import LocalNode
 from intertie.cli.local_process import LocalModel
 from intertie.cli.render import as_json, say
 from intertie.cli.session import Json, session
@@ -17,12 +20,9 @@ from intertie.controlplane.local_model import (
     INSTALL,
     INSTALL_WITH_PIP,
     MODEL,
-    UPSTREAM,
     PackagesMissing,
     Plan,
     prepare,
-    route,
-    upstream,
 )
 
 
@@ -34,7 +34,7 @@ def register(cli: typer.Typer) -> None:
         port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Loopback port; 0 takes any free one.")] = 0,
         json: Json = False,
     ) -> None:
-        """Serve a small real model here, add it as upstream and route, and stay until Ctrl-C.
+        """Serve a small real model here, offer it as a node of the gateway, and stay until Ctrl-C.
 
         `intertie up --local-model` does the same inside the gateway's own life.
         """
@@ -42,11 +42,12 @@ def register(cli: typer.Typer) -> None:
         client = here.client()
         plan = find_plan()
         local = LocalModel(plan, port=port, log=log_file(here.data), on_event=_quiet if json else say)
+        node = LocalNode(here.data, on_event=_quiet if json else say)
         try:
             local.start()
-            connect(client, local)
+            name, _ = node.start(client, offer(local))
             if json:
-                as_json({"model": MODEL, "upstream": UPSTREAM, "route": MODEL, "address": local.address})
+                as_json({"model": MODEL, "node": name, "address": local.address})
             else:
                 say("Ask it (chat, completions and embeddings):", "", *curl(client.access.url, MODEL, KEY_VARIABLE))
                 say("", "Ctrl-C stops the model.")
@@ -55,6 +56,7 @@ def register(cli: typer.Typer) -> None:
         except KeyboardInterrupt:
             pass
         finally:
+            node.stop()
             local.stop()
 
 
@@ -70,10 +72,9 @@ def find_plan() -> Plan:
         ) from None
 
 
-def connect(client: Client, local: LocalModel) -> None:
-    """Add upstream and route for a running local model. Repeating it changes the address and nothing else."""
-    client.put(f"/upstreams/{UPSTREAM}", upstream(local.address, local.key))
-    client.put("/routes", route())
+def offer(local: LocalModel, *, discover: bool = False) -> Offer:
+    """What this machine's node offers: the running local model, and with `discover` whatever else runs here."""
+    return Offer((Approved(local.address, key=local.key, kind="llama_cpp"),), discover=discover)
 
 
 def log_file(data: Path) -> Path | None:

@@ -10,13 +10,17 @@ import typer
 from intertie.cli.client import CommandProblem
 from intertie.cli.render import as_json, say, table
 from intertie.cli.session import Json, session
+from intertie.controlplane.places import members, word
 
 app = typer.Typer(no_args_is_help=True, help="Routes: the model names that clients ask for.")
 
 
 @app.command("list")
 def list_(json: Json = False) -> None:
-    """List routes and their targets, in the order in which they are tried."""
+    """List routes and their targets, in the order in which they are tried.
+
+    Routes of the origin `node` were written by nobody: each model that a node serves has one.
+    """
     rows = session().client().get("/routes")
     if json:
         as_json(rows)
@@ -24,10 +28,10 @@ def list_(json: Json = False) -> None:
     shown = []
     for row in rows:
         for at, target in enumerate(row["targets"]):
-            first = (row["model"], row["strategy"]) if at == 0 else ("", "")
-            shown.append((*first, f"{target['upstream']}/{target['model']}", target["tier"], target["weight"]))
+            first = (row["model"], row["origin"], row["strategy"]) if at == 0 else ("", "", "")
+            shown.append((*first, f"{word(target)}/{target['model']}", target["tier"], target["weight"]))
     table(
-        ("clients ask for", "strategy", "target", "tier", "weight"),
+        ("clients ask for", "origin", "strategy", "target", "tier", "weight"),
         shown,
         empty="No routes yet. Add one with: intertie routes put MODEL --target UPSTREAM/MODEL",
         numbers=frozenset({"tier", "weight"}),
@@ -40,7 +44,9 @@ def put(
     target: Annotated[
         list[str],
         typer.Option(
-            "--target", help="UPSTREAM/MODEL[,weight=N][,tier=N]; repeat. Without tiers: tried in this order."
+            "--target",
+            help="UPSTREAM/MODEL, node:NAME/MODEL or node_label:LABEL/MODEL, then [,weight=N][,tier=N]; repeat. "
+            "Without tiers: tried in this order, but nodes share the work.",
         ),
     ],
     strategy: Annotated[
@@ -74,17 +80,17 @@ def remove(model: str, json: Json = False) -> None:
 
 
 def _target(words: str) -> dict[str, Any]:
-    """`acme/big-model,weight=3,tier=1` as a target. Everything behind the first slash is the model's name."""
+    """`acme/big-model,weight=3,tier=1` or `node:lab/m` as a target. Behind the first slash is the model's name."""
     place, *options = words.split(",")
-    upstream, slash, model = place.partition("/")
+    where, slash, model = place.partition("/")
     wrong = CommandProblem(
         f"{words!r} is not a target",
-        "write UPSTREAM/MODEL, such as acme/big-model, or acme/big-model,weight=3,tier=1",
+        "write UPSTREAM/MODEL, such as acme/big-model or acme/big-model,weight=3,tier=1; or node:NAME/MODEL",
         code="bad_target",
     )
-    if not slash or not upstream or not model:
+    if not slash or not where or not model or where.endswith(":"):
         raise wrong
-    target: dict[str, Any] = {"upstream": upstream, "model": model}
+    target: dict[str, Any] = {**members(where), "model": model}
     for option in options:
         name, _, number = option.partition("=")
         if name not in {"weight", "tier"} or not number.isdigit():

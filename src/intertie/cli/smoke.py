@@ -54,8 +54,8 @@ class Run:
     def lines(self) -> list[Line]:
         """Everything asked and answered. Temporary things are gone when it returns, whatever happened."""
         self._clean()
-        routes, upstreams = self._client.get("/routes"), self._client.get("/upstreams")
-        plan = checklist.plan(routes, upstreams)
+        routes, upstreams, nodes = (self._client.get(path) for path in ("/routes", "/upstreams", "/nodes"))
+        plan = checklist.plan(routes, upstreams, nodes)
         if not plan.routes:
             raise CommandProblem(
                 "there is nothing to ask: no route has a target", "add one with: intertie apply -f intertie.yaml"

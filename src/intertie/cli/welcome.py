@@ -8,14 +8,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from intertie.agent.home import Offer
 from intertie.cli.call import KEY_VARIABLE, curl
-from intertie.cli.client import Access, Client, CommandProblem, admin_key, probe, running
+from intertie.cli.client import Access, Client, CommandProblem, admin_key, running
 from intertie.cli.detect import Search
-from intertie.cli.local_model import connect, find_plan, log_file
+from intertie.cli.local_model import find_plan, log_file, offer
+from intertie.cli.local_node import LocalNode
 from intertie.cli.local_process import LocalModel
 from intertie.cli.render import as_json, complain, say
-from intertie.controlplane.local_model import MODEL, UPSTREAM
-from intertie.controlplane.runtimes import DetectedRuntime, starter
+from intertie.controlplane.runtimes import PORTS, DetectedRuntime, starter
 from intertie.controlplane.runtimes import as_json as runtimes_as_json
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ class Welcome:
         if local_model:
             plan = find_plan()  # before anything starts: what is missing should be said at once
             self._local = LocalModel(plan, log=log_file(self._data), on_event=self._event)
-        self._search = Search(skip=loaded.settings.port)
+        self._node = LocalNode(self._data, on_event=self._event)
+        ports = tuple(PORTS) if loaded.settings.local_node else ()
+        self._search = Search(ports, skip=loaded.settings.port)
 
     def tell(self, ready: Ready) -> None:
         """Say what there is to say. Called once, on a thread of its own."""
@@ -43,20 +46,21 @@ class Welcome:
         detected = self._search.result()
         if self._as_json:
             as_json(self._document(ready, detected))
-            self._start_local(ready)
+            self._start_local(ready, detected)
             return
         say(f"Intertie is ready at {ready.url}  ({took:.1f} s)", "")
         say(f"  Status page  {ready.url}/", f"  Endpoint     {ready.url}/v1", f"  Admin key    {self._key_place()}", "")
         say(*(f"warning: {line}" for line in (*self._warnings, *ready.warnings)))
-        routes = self._start_local(ready)
+        routes = self._start_local(ready, detected)
         self._show_keys(ready)
-        for line in next_steps(ready, routes, detected, local=self._local is not None):
+        for line in next_steps(ready, routes):
             say(line)
         if in_clone(Path(sys.argv[0])):
             say("", "In this clone, write scripts/intertie for intertie.")
 
     def farewell(self) -> None:
         """The gateway ends: so does what was started for it."""
+        self._node.stop()
         if self._local is not None:
             self._local.stop()
 
@@ -64,17 +68,24 @@ class Welcome:
         if not self._as_json:
             say(line)
 
-    def _start_local(self, ready: Ready) -> tuple[str, ...]:
-        """Start the local model and add it; the routes that there are then."""
+    def _start_local(self, ready: Ready, detected: list[DetectedRuntime]) -> tuple[str, ...]:
+        """Make this machine a node if it has models to offer; the models that can be asked then."""
         client = Client(Access(running(self._data), self._admin_key()))
         try:
+            if self._local is None and not detected:
+                if (name := self._node.resting(client)) is not None:
+                    self._event(
+                        f"This machine's node {name} has nothing to serve now; start its model with: "
+                        f"intertie up --local-model, or forget it: intertie nodes remove {name}"
+                    )
+                return ready.routes
+            offered = Offer()
             if self._local is not None:
                 self._local.start()
-                connect(client, self._local)
-                return tuple(dict.fromkeys((MODEL, *ready.routes)))
-            if MODEL in ready.routes and _stopped(client):
-                self._event(f"Route {MODEL} has no model behind it now; start it with: intertie up --local-model")
-                return tuple(route for route in ready.routes if route != MODEL)
+                offered = offer(self._local, discover=bool(detected))
+            name, models = self._node.start(client, offered)
+            self._event(f"This machine is node {name} and serves {', '.join(models)}")
+            return tuple(dict.fromkeys((*models, *ready.routes)))
         except CommandProblem as problem:
             complain(problem, json_wanted=self._as_json)
         return ready.routes
@@ -112,12 +123,21 @@ def in_clone(program: Path) -> bool:
     return environment.name == ".venv" and (environment.parent / "scripts" / "intertie").exists()
 
 
-def next_steps(ready: Ready, routes: tuple[str, ...], detected: list[DetectedRuntime], *, local: bool) -> list[str]:
+def next_steps(ready: Ready, routes: tuple[str, ...]) -> list[str]:
     """The lines behind the address: how to add models if there are none, else how to ask for one."""
     if not routes:
         return [
-            *_adding(detected),
-            *([] if local else ["", "Or run a small real model here: intertie up --local-model"]),
+            "No model yet. Offer a machine that has some (this one, or any other):",
+            "",
+            "  intertie nodes token NAME",
+            "",
+            "or put a provider into intertie.yaml, such as:",
+            "",
+            *("  " + line for line in starter().splitlines()),
+            "",
+            "then run: intertie apply -f intertie.yaml",
+            "",
+            "Or run a small real model here: intertie up --local-model",
         ]
     key = ready.dev_key or (ready.keys[0].secret if ready.keys else None)
     asked = next((route for route in routes if route != "*"), "MODEL")
@@ -125,24 +145,3 @@ def next_steps(ready: Ready, routes: tuple[str, ...], detected: list[DetectedRun
     if key is None:
         lines.append("No key at hand? intertie keys create NAME --project P")
     return [*lines, "Check every route and target: intertie smoke"]
-
-
-def _adding(detected: list[DetectedRuntime]) -> list[str]:
-    if detected:
-        found = ", ".join(f"{one.provider} at {one.base_url}" for one in detected)
-        first = f"Already running on this machine: {found}. To add it, put this into intertie.yaml:"
-    else:
-        first = "No route yet. Put your provider and model into intertie.yaml, such as:"
-    return [
-        first,
-        "",
-        *("  " + line for line in starter(detected).splitlines()),
-        "",
-        "then run: intertie apply -f intertie.yaml",
-    ]
-
-
-def _stopped(client: Client) -> bool:
-    """True if the local model of an earlier start is configured and does not answer."""
-    rows = [row for row in client.get("/upstreams") if row["name"] == UPSTREAM and row["provider"] == "llama_cpp"]
-    return any(probe(row["base_url"].removesuffix("/v1") + "/health", 0.3) is None for row in rows)

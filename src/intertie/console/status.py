@@ -109,8 +109,8 @@ def make_console(source: Source) -> Starlette:
             headers = {**PAGE, "www-authenticate": 'Basic realm="intertie admin key", charset="UTF-8"'}
             return HTMLResponse(closed.render(), 401, headers)
         health, reasons = source.health(), tuple(source.ready())
-        today = await run_in_threadpool(status.today, source.control, source.organisation)
-        now = status.read(source.organisation, source.snapshot(), health, reasons, today)
+        stored = await run_in_threadpool(status.stored, source.control, source.organisation)
+        now = status.read(source.organisation, source.snapshot(), health, reasons, stored)
         shape = Page(now, next_step(now, _url(request)), _url(request), time.time())
         return HTMLResponse(template.render(page=shape, version=__version__), headers=dict(PAGE))
 
@@ -131,12 +131,20 @@ def make_console(source: Source) -> Starlette:
 
 def next_step(now: Status, url: str) -> Step:
     """What somebody who opens the page for the first time, or the fifth, should do next."""
-    if not now.upstreams:
+    if not now.upstreams and not now.nodes:
         return Step(
             "Add an upstream",
             "Tell the gateway where models are. Put this into intertie.yaml, with your provider and your model:",
             runtimes.starter(),
-            "Then run: intertie apply -f intertie.yaml. Without an account: intertie local-model runs a model here.",
+            "Then run: intertie apply -f intertie.yaml. With a machine of your own: intertie nodes token NAME says how "
+            "to enrol it. Without either: intertie local-model runs a model here.",
+        )
+    if not now.upstreams and not now.routes:
+        return Step(
+            f"Give {now.nodes[0].name} a model",
+            "The node is enrolled, and nothing on it serves a model yet. On that machine, for example:",
+            "ollama pull llama3.2:1b",
+            "Its models become callable as they are found; there, intertie node doctor says what it sees.",
         )
     if not now.routes:
         return Step(

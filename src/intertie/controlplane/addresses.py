@@ -42,6 +42,16 @@ def is_public(address: str) -> bool:
         return "." in host and not host.endswith((".local", ".internal", ".lan", ".home.arpa", ".localhost"))
 
 
+def is_loopback(host: str) -> bool:
+    """True if the host name or address (without brackets and port) is this very machine."""
+    try:
+        parsed = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower() == "localhost"
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    return bool((mapped or parsed).is_loopback)
+
+
 def _host(text: str) -> str:
     if text.startswith("["):
         try:

@@ -58,9 +58,11 @@ def _far(own: PriceEntry, known: Price) -> bool:
 def _route(
     path: str, route: RouteEntry, upstreams: dict[str, UpstreamEntry], prices: Callable[[str, str], Price | None]
 ) -> Iterator[Problem]:
-    if len(route.targets) == 1:
+    if len(route.targets) == 1 and route.targets[0].node_label is None:
         yield Problem(path, f"{route.model} has one target, so nothing takes over when it fails", "add a second")
     for at, target in enumerate(route.targets):
+        if target.upstream is None:
+            continue  # a node: what it serves, it tells the gateway
         upstream = upstreams[target.upstream]
         model = target.model or route.model
         listed = {entry.name: entry.price for entry in upstream.models}
@@ -92,4 +94,5 @@ def _keys(document: Document) -> Iterator[Problem]:
             yield Problem(path, f"the key {key.name} can use no route", "declare routes, or list them under `models`")
         for model in key.models or []:
             if model not in routes and "*" not in routes:
-                yield Problem(f"{path}.models", f"there is no route {model}", nearest(model, list(routes)))
+                hint = nearest(model, list(routes)) or "right if a node serves this model"
+                yield Problem(f"{path}.models", f"there is no route {model}", hint)

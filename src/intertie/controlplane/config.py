@@ -29,10 +29,10 @@ LATER: Final = {
     "limits": "rate limits",
     "budgets": "budgets",
     "cache": "the response cache",
-    "node": "nodes",
-    "nodes": "nodes",
 }
 """Keys of the full design that this version does not act on: refused, because an ignored limit is worse than none."""
+
+_ENROL: Final = "a machine becomes a node by enrolling: intertie nodes token NAME; routes then name it as {node: NAME}"
 
 
 class ConfigProblems(BadCall):
@@ -183,18 +183,15 @@ def _validated(kind: type[E], raw: Mapping[str, Any], *, resolved: bool) -> tupl
 def _problem(kind: type[Entry], found: Any, raw: Any) -> Problem | None:
     where, type_, context = found["loc"], found["type"], found.get("ctx", {})
     path, name = _path(where), str(where[-1]) if where else ""
-    parent = _at(raw, where[:-1])
     if type_ == "extra_forbidden":
         if name in LATER:
             return Problem(path, f"this version does not know {LATER[name]} yet", "remove it: it would not be enforced")
+        if path == "nodes":
+            return Problem(path, "nodes are not declared in the configuration", _ENROL)
         known = _fields(kind, where[:-1])
         return Problem(path, "unknown key", nearest(name, known) or f"known are {', '.join(known)}")
     if type_ == "missing":
-        return (
-            None
-            if name == "upstream" and isinstance(parent, dict) and "node" in parent
-            else Problem(path, "is required")
-        )
+        return Problem(path, "is required")
     if type_ == "intertie":
         return Problem(path, context["message"], context["hint"])
     if type_ == "enum":

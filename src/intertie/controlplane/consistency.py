@@ -10,7 +10,9 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from intertie.controlplane.places import word
 from intertie.core.providers import load
+from intertie.core.terms import NODE
 
 
 class Problem(NamedTuple):
@@ -37,7 +39,7 @@ def problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
 def upstream_problems(upstream: Mapping[str, Any], path: str = "") -> Iterator[Problem]:
     """Everything wrong between the fields of one upstream; `path` ends in a dot or is empty."""
     adapter = load().get(provider) if isinstance(provider := upstream.get("provider"), str) else None
-    if adapter is not None and adapter.base_url is None and upstream.get("base_url") is None:
+    if adapter is not None and adapter.base_url is None and upstream.get("base_url") is None and provider != NODE:
         yield Problem(f"{path}base_url", "is required", f"{adapter.kind} has no address of its own")
     yield from _twice(upstream, "models", path.removesuffix("."), "name")
     seen: dict[str, str] = {}
@@ -58,17 +60,20 @@ def _references(raw: Mapping[str, Any]) -> Iterator[Problem]:
     for path, route in _items(raw, "routes", ""):
         seen: dict[tuple[str, str], str] = {}
         for at, target in _items(route, "targets", path):
-            upstream, model = target.get("upstream"), target.get("model")
+            upstream, node, model = target.get("upstream"), target.get("node"), target.get("model")
             if isinstance(upstream, str) and upstream not in names:
-                hint = nearest(upstream, names) or "declare it under `upstreams`"
+                hint = nearest(upstream, names) or f"declare it under `upstreams`; a machine is {{node: {upstream}}}"
                 yield Problem(f"{at}.upstream", f"no upstream is named {upstream!r}", hint)
+            if isinstance(node, str) and node in names:
+                yield Problem(f"{at}.node", f"{node} is an upstream, not a node", f"write {{upstream: {node}}}")
             if route.get("model") == "*" and model is not None and model != "*":
                 yield Problem(f"{at}.model", "a target of the route * passes the model asked for", "leave `model` out")
             if route.get("model") != "*" and model == "*":
                 yield Problem(f"{at}.model", "only the route * passes any model", "name the upstream's model")
-            first = seen.setdefault((str(upstream), str(model or route.get("model"))), at)
-            if isinstance(upstream, str) and first != at:
-                yield Problem(at, f"is the same target as {first}", "use `weight` to send it more")
+            if place := word(target):
+                first = seen.setdefault((place, str(model or route.get("model"))), at)
+                if first != at:
+                    yield Problem(at, f"is the same target as {first}", "use `weight` to send it more")
 
 
 def _keys_used_twice(raw: Mapping[str, Any]) -> Iterator[Problem]:

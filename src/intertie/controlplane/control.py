@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from intertie.controlplane.guard import Guard
 from intertie.controlplane.vault import Vault
 from intertie.core.errors import BadCall
 from intertie.core.terms import Price
@@ -24,6 +25,8 @@ class Control:
     vault: Vault
     clock: Callable[[], float]
     prices: Callable[[str, str], Price | None]
+    guard: Guard = field(default_factory=Guard)
+    """What this process remembers about strangers."""
 
 
 class Conflict(BadCall):

@@ -27,8 +27,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from intertie.controlplane.addresses import base_url
+from intertie.controlplane.places import PLACES
 from intertie.core.providers import load
-from intertie.core.terms import StrategyName, Trust
+from intertie.core.routing.resolve import DIRECT
+from intertie.core.terms import NODE, StrategyName, Trust
 
 DEAREST: Final = Decimal(10_000)
 """Currency units per million tokens above which a price is taken for a mistake."""
@@ -122,6 +124,12 @@ def _strategy(value: object) -> object:
 def _no_star(value: str) -> str:
     if value == "*":
         raise wrong("must name a model", "list the models, or leave `models` out to pass any model through")
+    return value
+
+
+def _not_direct(value: str) -> str:
+    if value.startswith(DIRECT):
+        raise wrong(f"must not begin with {DIRECT}", f"{DIRECT}NAME is what calls to one node are called in the books")
     return value
 
 
@@ -235,7 +243,12 @@ class UpstreamEntry(Entry):
     @field_validator("provider")
     @classmethod
     def _provider(cls, value: str) -> str:
-        if value not in (known := load()):
+        if value == NODE:
+            raise wrong(
+                "nodes are not declared as upstreams",
+                "enrol the machine with: intertie nodes token NAME; routes then name it as {node: NAME}",
+            )
+        if value not in (known := [kind for kind in load() if kind != NODE]):
             near = difflib.get_close_matches(value, known, n=1)
             raise wrong(
                 "no such provider", f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
@@ -266,18 +279,32 @@ class UpstreamEntry(Entry):
 
 
 class TargetEntry(Entry):
-    """An upstream's model inside a route. Without `model`, the one the client asked for."""
+    """A model of an upstream, of one node, or of every node with a label, inside a route. Exactly one of the three.
 
-    upstream: Name
+    Without `model`, the one the client asked for.
+    """
+
+    upstream: Name | None = None
+    node: Name | None = None
+    node_label: Name | None = None
     model: Model | None = None
     weight: int = Field(default=1, ge=1, le=1000)
     tier: int = Field(default=0, ge=0, le=100)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> TargetEntry:
+        given = [name for name in PLACES if getattr(self, name) is not None]
+        if not given:
+            raise wrong("must say where to send", "give `upstream`, `node` or `node_label`")
+        if len(given) > 1:
+            raise wrong(f"has both `{given[0]}` and `{given[1]}`", "keep one, or write two targets")
+        return self
 
 
 class RouteEntry(Entry):
     """What clients call a model, and who answers."""
 
-    model: Model
+    model: Annotated[Model, AfterValidator(_not_direct)]
     strategy: Annotated[StrategyName, BeforeValidator(_strategy)] = StrategyName.PRIORITY
     targets: list[TargetEntry] = Field(min_length=1, max_length=100)
     deadline: Seconds = 600.0

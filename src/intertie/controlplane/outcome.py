@@ -14,7 +14,10 @@ class Outcome(StrEnum):
 
 
 class Origin(StrEnum):
-    """Who made a row: a configuration file, which also removes it when it is no longer listed, or anything else."""
+    """Who made a row: a configuration file, which also removes it when it is no longer listed, a node that enrolled,
+    or anything else.
+    """
 
     CONFIG = "config"
+    NODE = "node"
     API = "api"

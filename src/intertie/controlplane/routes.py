@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
+
 import msgspec
 
+from intertie.controlplane import implied
 from intertie.controlplane.consistency import nearest
-from intertie.controlplane.control import Control, Unknown
+from intertie.controlplane.control import Conflict, Control, Unknown
 from intertie.controlplane.entries import RouteEntry, TargetEntry
 from intertie.controlplane.outcome import Origin, Outcome
 from intertie.core.errors import BadCall
 from intertie.core.terms import StrategyName
-from intertie.store import revision, routes, upstreams
+from intertie.store import nodes, revision, routes, upstreams
 from intertie.store.database import Connection
 from intertie.store.routes import RouteRow, TargetRow
 
 
 class TargetView(msgspec.Struct, frozen=True):
-    """A target as lists show it; `upstream` is a name."""
+    """A target as lists show it; exactly one of `upstream`, `node` (both names) and `node_label` is there."""
 
-    upstream: str
     model: str
     weight: int
     tier: int
+    upstream: str | None = None
+    node: str | None = None
+    node_label: str | None = None
 
 
 class RouteView(msgspec.Struct, frozen=True):
-    """A route as lists show it."""
+    """A route as lists show it. Its origin is `node` if nobody wrote it: it follows from what nodes serve."""
 
     model: str
     strategy: StrategyName
@@ -36,7 +41,7 @@ class RouteView(msgspec.Struct, frozen=True):
 
 
 def put(control: Control, organisation: str, entry: RouteEntry) -> Outcome:
-    """Makes the route of that model, or replaces it. Raises `Unknown` if a target names no upstream."""
+    """Makes the route of that model, or replaces it. Raises `Unknown` if a target names no upstream or node."""
     with control.database.write() as connection:
         outcome = write(connection, control, organisation, entry, Origin.API)
         if outcome is not Outcome.UNCHANGED:
@@ -45,27 +50,35 @@ def put(control: Control, organisation: str, entry: RouteEntry) -> Outcome:
 
 
 def list_(control: Control, organisation: str) -> list[RouteView]:
-    """The organisation's routes by model."""
+    """The organisation's routes by model, those that follow from its nodes among them."""
     with control.database.read() as connection:
         rows = routes.listed(connection, organisation)
+        rows += _implied(connection, organisation, rows)
         names = {upstream: name for name, upstream in upstreams.ids(connection, organisation).items()}
+        machines = set(upstreams.nodes(connection, organisation).values())
     return [
         RouteView(
             model=row.model,
             strategy=StrategyName(row.strategy),
-            targets=tuple(TargetView(names[t.upstream], t.model, t.weight, t.tier) for t in row.targets),
+            targets=tuple(_view(target, names, machines) for target in row.targets),
             deadline=row.deadline,
             max_attempts=row.max_attempts,
             origin=row.origin,
         )
-        for row in rows
+        for row in sorted(rows, key=lambda row: row.model)
     ]
 
 
 def remove(control: Control, organisation: str, model: str) -> None:
-    """Removes a route. Raises `Unknown`."""
+    """Removes a route. Raises `Unknown`, or `Conflict` for one that follows from nodes."""
     with control.database.write() as connection:
         if not routes.delete(connection, organisation, model):
+            found = _implied(connection, organisation, routes.listed(connection, organisation))
+            if any(row.model == model for row in found):
+                raise Conflict(
+                    f"nobody wrote the route {model}: nodes serve this model. Write a route of that name to decide who "
+                    "answers, or drain or revoke the nodes"
+                )
             raise Unknown(f"no route is named {model}")
         revision.bump(connection)
 
@@ -73,7 +86,8 @@ def remove(control: Control, organisation: str, model: str) -> None:
 def write(connection: Connection, control: Control, organisation: str, entry: RouteEntry, origin: Origin) -> Outcome:
     """Makes the route so, inside the caller's transaction."""
     before = next(iter(routes.listed(connection, organisation, model=entry.model)), None)
-    known = upstreams.ids(connection, organisation)
+    machines = upstreams.nodes(connection, organisation)
+    known = {name: id_ for name, id_ in upstreams.ids(connection, organisation).items() if name not in machines}
     after = RouteRow(
         organisation=organisation,
         model=entry.model,
@@ -82,7 +96,7 @@ def write(connection: Connection, control: Control, organisation: str, entry: Ro
         max_attempts=entry.max_attempts,
         origin=origin.value,
         created_at=before.created_at if before else control.clock(),
-        targets=tuple(_target(entry, target, known) for target in entry.targets),
+        targets=tuple(_target(entry, target, known, machines) for target in entry.targets),
     )
     if after == before:
         return Outcome.UNCHANGED
@@ -92,11 +106,43 @@ def write(connection: Connection, control: Control, organisation: str, entry: Ro
     return Outcome.UNCHANGED if msgspec.structs.replace(after, origin=before.origin) == before else Outcome.UPDATED
 
 
-def _target(route: RouteEntry, entry: TargetEntry, known: dict[str, str]) -> TargetRow:
-    if entry.upstream not in known:
-        hint = nearest(entry.upstream, known)
-        raise Unknown(f"no upstream is named {entry.upstream}" + (f": {hint}" if hint else ""), param="targets")
+def _target(route: RouteEntry, entry: TargetEntry, known: Mapping[str, str], machines: Mapping[str, str]) -> TargetRow:
+    """`known` and `machines` are name -> id of upstreams that are not nodes, and of nodes."""
     model = entry.model or route.model
     if (model == "*") != (route.model == "*"):
         raise BadCall("only targets of the route * pass the model asked for, and all of them do", param="targets")
-    return TargetRow(known[entry.upstream], model, entry.weight, entry.tier)
+    upstream = None
+    if entry.node is not None:
+        upstream = machines.get(entry.node)
+        if upstream is None:
+            raise _no_node(entry.node, known, machines)
+    elif entry.upstream is not None:
+        upstream = known.get(entry.upstream)
+        if upstream is None:
+            raise _no_upstream(entry.upstream, known, machines)
+    return TargetRow(upstream, model, entry.weight, entry.tier, entry.node_label)
+
+
+def _no_upstream(name: str, known: Mapping[str, str], machines: Mapping[str, str]) -> Unknown:
+    hint = f"it is a node: write node: {name} instead of upstream" if name in machines else nearest(name, known)
+    return Unknown(f"no upstream is named {name}" + (f": {hint}" if hint else ""), param="targets")
+
+
+def _no_node(name: str, known: Mapping[str, str], machines: Mapping[str, str]) -> Unknown:
+    if name in known:
+        return Unknown(f"no node is named {name}: it is an upstream, write upstream: {name}", param="targets")
+    hint = f"; {near}" if (near := nearest(name, machines)) else ""
+    return Unknown(f"no node is named {name}: enrol it with: intertie nodes token {name}{hint}", param="targets")
+
+
+def _view(target: TargetRow, names: Mapping[str, str], machines: Container[str]) -> TargetView:
+    shared = (target.model, target.weight, target.tier)
+    if target.upstream is None:
+        return TargetView(*shared, node_label=target.node_label)
+    name = names[target.upstream]
+    return TargetView(*shared, node=name) if target.upstream in machines else TargetView(*shared, upstream=name)
+
+
+def _implied(connection: Connection, organisation: str, written: list[RouteRow]) -> list[RouteRow]:
+    rows = upstreams.listed(connection, organisation)
+    return list(implied.routes(written, rows, implied.machines(nodes.listed(connection, organisation), rows)))

@@ -1,4 +1,4 @@
-"""Model servers people already run on their machine: where they listen, what their answers say, how to add them.
+"""Model servers people already run on their machine: where they listen, and what their answers say.
 
 Deciding only; the asking is `cli/detect.py`'s.
 """
@@ -6,7 +6,7 @@ Deciding only; the asking is `cli/detect.py`'s.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -57,29 +57,8 @@ def identify(port: int, body: bytes) -> DetectedRuntime | None:
     return DetectedRuntime(provider, f"http://127.0.0.1:{port}/v1", models)
 
 
-def snippet(found: Sequence[DetectedRuntime], taken: Iterable[str] = ()) -> str:
-    """A configuration file that adds the runtimes and a route per model. `taken` are upstream names already in use."""
-    names = set(taken)
-    upstreams, routes = ["upstreams:"], ["routes:"]
-    offered: set[str] = set()
-    for runtime in found:
-        name = _free(runtime.provider.replace("_", "-"), names)
-        upstreams += [f"  - name: {name}", f"    provider: {runtime.provider}", f"    base_url: {runtime.base_url}"]
-        upstreams += ["    trust: own"]
-        if runtime.models:
-            upstreams += ["    models:", *(f"      - {{name: {_quoted(model)}}}" for model in runtime.models)]
-        for model in runtime.models:
-            if model not in offered:
-                offered.add(model)
-                targets = f"[{{upstream: {name}, model: {_quoted(model)}}}]"
-                routes += [f"  - model: {_quoted(model)}", f"    targets: {targets}"]
-    return "\n".join(upstreams + (routes if len(routes) > 1 else [])) + "\n"
-
-
-def starter(detected: Sequence[DetectedRuntime] = ()) -> str:
-    """The first configuration file: what was detected, else a cloud account to fill in."""
-    if detected:
-        return snippet(detected)
+def starter() -> str:
+    """A first configuration file: a cloud account to fill in."""
     return (
         "upstreams:\n"
         "  - name: openai\n"
@@ -96,20 +75,6 @@ def starter(detected: Sequence[DetectedRuntime] = ()) -> str:
 def as_json(found: Sequence[DetectedRuntime]) -> list[dict[str, Any]]:
     """The same list for programs."""
     return [{"provider": one.provider, "base_url": one.base_url, "models": list(one.models)} for one in found]
-
-
-def _free(wanted: str, taken: set[str]) -> str:
-    name, n = wanted, 1
-    while name in taken:
-        n += 1
-        name = f"{wanted}-{n}"
-    taken.add(name)
-    return name
-
-
-def _quoted(text: str) -> str:
-    """A YAML double-quoted string: JSON's is one."""
-    return json.dumps(text, ensure_ascii=True)
 
 
 def _printable(name: str) -> bool:

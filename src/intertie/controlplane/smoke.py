@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from intertie.controlplane.places import members, word
 from intertie.core.routing.resolve import ANY, UNLISTED
 
 KEY: Final = "intertie-smoke"
@@ -78,9 +79,24 @@ class Plan:
         return sorted(asked | {probe.route for probe in (*self.targets, *self.failovers)})
 
 
-def plan(routes: Sequence[Mapping[str, Any]], upstreams: Sequence[Mapping[str, Any]]) -> Plan:
-    """The checklist for these routes and upstreams, given in the admin API's shapes."""
-    known = {upstream["name"]: upstream for upstream in upstreams}
+class _Place(NamedTuple):
+    """Somewhere a target may be: what is listed there, why it cannot be tried now, and a node's labels."""
+
+    models: tuple[str, ...]
+    off: str
+    labels: tuple[str, ...] = ()
+
+
+def plan(
+    routes: Sequence[Mapping[str, Any]],
+    upstreams: Sequence[Mapping[str, Any]],
+    nodes: Sequence[Mapping[str, Any]] = (),
+) -> Plan:
+    """The checklist for these routes, upstreams and nodes, given in the admin API's shapes.
+
+    A label stands for the nodes that carry it. Nodes that take no work now cannot be tried.
+    """
+    known = _places(upstreams, nodes)
     asked: list[tuple[str, str]] = []
     skipped: list[Line] = []
     singles: dict[tuple[str, str], None] = {}
@@ -90,14 +106,15 @@ def plan(routes: Sequence[Mapping[str, Any]], upstreams: Sequence[Mapping[str, A
             continue
         concrete = _concrete(route, known)
         if not concrete:
-            reason = "passes any model through, and its upstreams list none: nothing to ask for"
+            star = "passes any model through, and its upstreams list none: nothing to ask for"
+            reason = star if route["model"] == ANY else "no node serves it yet"
             skipped.append(Line("route", route["model"], Outcome.NOT_TRIED, reason))
             continue
         asked.append((route["model"], concrete[0][1] if route["model"] == ANY else route["model"]))
-        live = [pair for pair in concrete if known[pair[0]]["enabled"]]
+        live = [pair for pair in concrete if not known[pair[0]].off]
         singles |= dict.fromkeys(live)
         off = [pair for pair in concrete if pair not in live]
-        skipped += [Line("target", "/".join(pair), Outcome.NOT_TRIED, "its upstream is disabled") for pair in off]
+        skipped += [Line("target", "/".join(pair), Outcome.NOT_TRIED, known[pair[0]].off) for pair in off]
         if live:
             chains.append((route["model"], live))
     targets = tuple(Probe(f"{UNLISTED}target-{n}", "/".join(pair), (_target(pair),)) for n, pair in enumerate(singles))
@@ -138,19 +155,33 @@ def verdict(lines: Sequence[Line]) -> bool:
     return Outcome.FAILED not in outcomes and Outcome.OK in outcomes
 
 
-def _concrete(route: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(upstream, model) of each target; a target of `*` stands for the first model its upstream lists."""
+def _places(upstreams: Iterable[Mapping[str, Any]], nodes: Iterable[Mapping[str, Any]]) -> dict[str, _Place]:
+    found = {}
+    for row in upstreams:
+        models = tuple(model["name"] for model in row["models"])
+        found[row["name"]] = _Place(models, "" if row["enabled"] else "its upstream is disabled")
+    for row in nodes:
+        models = tuple(model["name"] for model in row["models"])
+        serves = row["state"] == "active" and row["serving"] == "serving" and not row["drained"]
+        off = "" if serves else f"the node takes no work now: {row['reason'] or row['serving']}"
+        found[word({"node": row["name"]})] = _Place(models, off, tuple(row["labels"]))
+    return found
+
+
+def _concrete(route: Mapping[str, Any], known: Mapping[str, _Place]) -> list[tuple[str, str]]:
+    """(place, model) of each target; a target of `*` stands for the first model that is listed there."""
     pairs = []
     for target in route["targets"]:
-        upstream = known.get(target["upstream"])
-        if upstream is None:
-            continue
-        listed = [model["name"] for model in upstream["models"]]
-        if target["model"] != ANY:
-            pairs.append((target["upstream"], target["model"]))
-        elif listed:
-            pairs.append((target["upstream"], listed[0]))
-    return pairs
+        place, model = word(target), target["model"]
+        label = target.get("node_label")
+        places = [place] if label is None else [one for one, found in known.items() if label in found.labels]
+        for one in places:
+            listed = known[one].models if one in known else ()
+            if model == ANY and listed:
+                pairs.append((one, listed[0]))
+            elif model != ANY and one in known and (label is None or model in listed):
+                pairs.append((one, model))
+    return list(dict.fromkeys(pairs))
 
 
 def _failover(n: int, route: str, live: list[tuple[str, str]]) -> Probe:
@@ -163,4 +194,4 @@ def _failover(n: int, route: str, live: list[tuple[str, str]]) -> Probe:
 
 
 def _target(pair: tuple[str, str]) -> dict[str, Any]:
-    return {"upstream": pair[0], "model": pair[1]}
+    return {**members(pair[0]), "model": pair[1]}

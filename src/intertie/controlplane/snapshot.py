@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TypeVar, overload
+from typing import Final, TypeVar, overload
 
-from intertie.controlplane import upstreams
+from msgspec.structs import replace
+
+from intertie.controlplane import implied, inventory, upstreams
 from intertie.controlplane.control import Control
+from intertie.controlplane.implied import Machine
 from intertie.core.terms import (
+    NODE,
     Credential,
+    Node,
     Price,
     Route,
     Snapshot,
@@ -21,10 +26,16 @@ from intertie.core.terms import (
     Upstream,
 )
 from intertie.store import keys as stored_keys
+from intertie.store import nodes as stored_nodes
 from intertie.store import revision as stored_revision
 from intertie.store import routes as stored_routes
 from intertie.store import upstreams as stored_upstreams
+from intertie.store.nodes import ACTIVE, NodeRow
+from intertie.store.routes import RouteRow
 from intertie.store.upstreams import UpstreamRow
+
+FREE: Final = Price(input=0, output=0, source="node")
+"""What a node's model costs unless its operator says otherwise: the machine is paid for."""
 
 D = TypeVar("D")
 
@@ -69,26 +80,26 @@ def revision(control: Control) -> int:
 def build(control: Control) -> Snapshot:
     """Everything the data plane needs, from one consistent state of the database.
 
-    Disabled upstreams are in it, marked so. Raises `Misconfigured` if a stored secret does not decrypt.
+    Disabled upstreams are in it, marked so, and nodes that are not active (pending, revoked) likewise. Routes have
+    their labels expanded, and those that follow from what nodes serve are among them.
+
+    Raises `Misconfigured` if a stored secret does not decrypt.
     """
     with control.database.read() as connection:
         number = stored_revision.number(connection)
         upstream_rows = stored_upstreams.listed(connection)
         route_rows = stored_routes.listed(connection)
+        node_rows = stored_nodes.listed(connection)
         callers = dict(stored_keys.callers(connection))
     prices = lru_cache(maxsize=4096)(control.prices)  # bounded: callers may ask a `*` route for any name
+    active = [row for row in node_rows if row.state == ACTIVE]
+    machines = implied.machines(active, upstream_rows)
     made = {row.id: _upstream(control, row, prices) for row in upstream_rows}
-    routes = {
-        (row.organisation, row.model): Route(
-            organisation=row.organisation,
-            model=row.model,
-            targets=tuple(Target(t.upstream, t.model, t.weight, t.tier) for t in row.targets),
-            strategy=StrategyName(row.strategy),
-            deadline=row.deadline,
-            max_attempts=row.max_attempts,
-        )
-        for row in route_rows
-    }
+    for id_ in made.keys() - {row.id for row in active}:
+        if made[id_].provider == NODE:
+            made[id_] = replace(made[id_], enabled=False)
+    route_rows += implied.routes(route_rows, upstream_rows, machines)
+    routes = {(row.organisation, row.model): _route(row, machines) for row in route_rows}
     for route in routes.values():
         for target in route.targets:
             made[target.upstream].models.get(target.model)  # priced now rather than in the first request
@@ -97,11 +108,39 @@ def build(control: Control) -> Snapshot:
         callers=MappingProxyType(callers),
         routes=MappingProxyType(routes),
         upstreams=MappingProxyType(made),
+        nodes=MappingProxyType({(row.organisation, row.name): _node(row) for row in active}),
+    )
+
+
+def _route(row: RouteRow, machines: list[Machine]) -> Route:
+    targets = ((target.upstream, target) for target in implied.targets(row, machines))
+    return Route(
+        organisation=row.organisation,
+        model=row.model,
+        targets=tuple(Target(id_, one.model, one.weight, one.tier) for id_, one in targets if id_ is not None),
+        strategy=StrategyName(row.strategy),
+        deadline=row.deadline,
+        max_attempts=row.max_attempts,
+    )
+
+
+def _node(row: NodeRow) -> Node:
+    return Node(
+        id=row.id,
+        organisation=row.organisation,
+        name=row.name,
+        labels=frozenset(row.labels),
+        drained=row.drained,
+        slots=row.slots,
+        models=MappingProxyType(inventory.facts(row.inventory)),
     )
 
 
 def _upstream(control: Control, row: UpstreamRow, prices: Callable[[str, str], Price | None]) -> Upstream:
-    listed = {model.name: upstreams.own_price(model) or prices(row.provider, model.name) for model in row.models}
+    def catalogue(model: str) -> Price | None:
+        return FREE if row.provider == NODE else prices(row.provider, model)
+
+    listed = {model.name: upstreams.own_price(model) or catalogue(model.name) for model in row.models}
     return Upstream(
         id=row.id,
         organisation=row.organisation,
@@ -113,7 +152,7 @@ def _upstream(control: Control, row: UpstreamRow, prices: Callable[[str, str], P
             for credential in row.credentials
         ),
         trust=Trust(row.trust),
-        models=Models(listed, lambda model: prices(row.provider, model)),
+        models=Models(listed, catalogue),
         headers=MappingProxyType(upstreams.headers(control.vault, row)),
         timeouts=Timeouts(row.connect_timeout, row.first_output_timeout, row.between_output_timeout),
         enabled=row.enabled,

@@ -8,12 +8,16 @@ from typing import Final
 import msgspec
 
 from intertie import __version__
-from intertie.controlplane import usage
+from intertie.controlplane import nodes, presence, usage
 from intertie.controlplane.control import Control
+from intertie.controlplane.nodes import NodeView
+from intertie.controlplane.presence import NodeStatus
 from intertie.core.routing.circuit import CircuitState
 from intertie.core.routing.credentials import CredentialHealth, CredentialState
 from intertie.core.routing.health import TargetHealth
-from intertie.core.terms import Route, Snapshot, Target, Upstream
+from intertie.core.terms import NODE, Route, Snapshot, Target, Upstream
+from intertie.core.wire.link import Serving
+from intertie.dataplane.transport.link import Presence
 
 _STATES: Final = {
     CircuitState.OPEN: "ejected",
@@ -21,7 +25,7 @@ _STATES: Final = {
     CircuitState.DRAINING: "draining",
     CircuitState.QUARANTINED: "quarantined",
 }
-_OUT: Final = frozenset({"ejected", "resting", "draining", "quarantined", "disabled", "no credential"})
+_OUT: Final = frozenset({"ejected", "resting", "draining", "quarantined", "disabled", "no credential", "away"})
 _DAY: Final = 86_400
 
 
@@ -30,6 +34,8 @@ class HealthView(msgspec.Struct, frozen=True):
 
     targets: tuple[TargetHealth, ...] = ()
     credentials: tuple[CredentialHealth, ...] = ()
+    nodes: tuple[Presence, ...] = ()
+    """Nodes connected to this process."""
     alerts: tuple[str, ...] = ()
     """Further sentences for an operator, such as a spool that grows."""
 
@@ -43,7 +49,8 @@ class TargetStatus(msgspec.Struct, frozen=True):
     weight: int
     trust: str
     state: str
-    """ready, on trial, ejected, resting, draining, quarantined, disabled, no credential."""
+    """ready, on trial, ejected, resting, draining, quarantined, disabled, no credential, away (a node that takes no
+    work now)."""
     reason: str = ""
     retry_in: float | None = None
     last_error: str = ""
@@ -92,6 +99,14 @@ class Totals(msgspec.Struct, frozen=True):
     unknown_cost_requests: int = 0
 
 
+class Stored(msgspec.Struct, frozen=True):
+    """What of the status is in the database. `at` is wall-clock time."""
+
+    at: float = 0.0
+    today: Totals = Totals()
+    nodes: tuple[NodeView, ...] = ()
+
+
 class Status(msgspec.Struct, frozen=True):
     """Everything the status page shows."""
 
@@ -102,13 +117,21 @@ class Status(msgspec.Struct, frozen=True):
     alerts: tuple[str, ...]
     routes: tuple[RouteStatus, ...]
     upstreams: tuple[UpstreamStatus, ...]
+    """Without nodes."""
     keys: int
     today: Totals
+    nodes: tuple[NodeStatus, ...] = ()
+    """Without revoked ones."""
 
 
-def today(control: Control, organisation: str) -> Totals:
-    """What the books hold since midnight UTC; the last fraction of a second may still be on its way."""
+def stored(control: Control, organisation: str) -> Stored:
+    """What the database knows. Blocks: not for an event loop."""
     now = control.clock()
+    return Stored(now, _today(control, organisation, now), tuple(nodes.list_(control, organisation)))
+
+
+def _today(control: Control, organisation: str, now: float) -> Totals:
+    """What the books hold since midnight UTC; the last fraction of a second may still be on its way."""
     rows = usage.by(control, organisation, "project", now - now % _DAY, None)
     return Totals(
         requests=sum(row.requests for row in rows),
@@ -120,19 +143,26 @@ def today(control: Control, organisation: str) -> Totals:
     )
 
 
-def read(organisation: str, snapshot: Snapshot, health: HealthView, reasons: tuple[str, ...], today: Totals) -> Status:
-    """The organisation's part of snapshot and health, joined. Nothing of other organisations, no secret, no address."""
+def read(organisation: str, snapshot: Snapshot, health: HealthView, reasons: tuple[str, ...], stored: Stored) -> Status:
+    """The organisation's part of snapshot, health and database, joined.
+
+    Nothing of other organisations, no secret, no address.
+    """
     mine = {key: upstream for key, upstream in snapshot.upstreams.items() if upstream.organisation == organisation}
     credentials = {(one.upstream, one.credential): one for one in health.credentials if one.upstream in mine}
     targets = {(one.upstream, one.model): one for one in health.targets if one.upstream in mine}
     upstreams = tuple(
-        _upstream(upstream, credentials) for upstream in sorted(mine.values(), key=lambda upstream: upstream.name)
+        _upstream(upstream, credentials)
+        for upstream in sorted(mine.values(), key=lambda upstream: upstream.name)
+        if upstream.provider != NODE
     )
+    machines = tuple(one for one in presence.read(stored.nodes, health.nodes, stored.at) if one.state != "revoked")
+    away = {one.id: one for one in machines if one.state != Serving.SERVING}
     unusable = {
         one.name for one in upstreams if one.credentials and all(found.state != "usable" for found in one.credentials)
     }
     routes = tuple(
-        _route(route, mine, targets, unusable)
+        _route(route, mine, targets, unusable, away)
         for (owner, _), route in sorted(snapshot.routes.items())
         if owner == organisation
     )
@@ -141,11 +171,12 @@ def read(organisation: str, snapshot: Snapshot, health: HealthView, reasons: tup
         revision=snapshot.revision,
         ready=not reasons,
         reasons=reasons,
-        alerts=(*health.alerts, *_alerts(upstreams)),
+        alerts=(*health.alerts, *_alerts(upstreams), *_waiting(machines)),
         routes=routes,
         upstreams=upstreams,
         keys=sum(caller.organisation == organisation for caller in snapshot.callers.values()),
-        today=today,
+        today=stored.today,
+        nodes=machines,
     )
 
 
@@ -172,9 +203,10 @@ def _route(
     upstreams: Mapping[str, Upstream],
     health: Mapping[tuple[str, str], TargetHealth],
     unusable: set[str],
+    away: Mapping[str, NodeStatus],
 ) -> RouteStatus:
     targets = tuple(
-        _target(target, upstreams[target.upstream], health, unusable)
+        _target(target, upstreams[target.upstream], health, unusable, away.get(target.upstream))
         for target in route.targets
         if target.upstream in upstreams
     )
@@ -184,11 +216,17 @@ def _route(
 
 
 def _target(
-    target: Target, upstream: Upstream, health: Mapping[tuple[str, str], TargetHealth], unusable: set[str]
+    target: Target,
+    upstream: Upstream,
+    health: Mapping[tuple[str, str], TargetHealth],
+    unusable: set[str],
+    away: NodeStatus | None,
 ) -> TargetStatus:
     found = health.get((upstream.id, target.model))
     state, reason, retry_in = "ready", "", None
-    if not upstream.enabled:
+    if away is not None:
+        state, reason = "away", f"{away.state}: {away.reason}" if away.reason else away.state
+    elif not upstream.enabled:
         state, reason = "disabled", "the upstream is disabled"
     elif upstream.name in unusable:
         state, reason = "no credential", "every credential of the upstream is set aside"
@@ -212,6 +250,10 @@ def _target(
         ttft_median=found.ttft_median if found is not None else None,
         priced=upstream.models.get(target.model) is not None,
     )
+
+
+def _waiting(machines: tuple[NodeStatus, ...]) -> list[str]:
+    return [f"The node {one.name} {one.reason}." for one in machines if one.state in {"pending", "duplicate"}]
 
 
 def _alerts(upstreams: tuple[UpstreamStatus, ...]) -> list[str]:

@@ -10,7 +10,7 @@ from intertie.controlplane.outcome import Origin, Outcome
 from intertie.controlplane.vault import Place, Vault
 from intertie.core.errors import BadCall
 from intertie.core.providers import load
-from intertie.core.terms import Price, Secret, Timeouts, Trust
+from intertie.core.terms import NODE, Price, Secret, Timeouts, Trust
 from intertie.store import revision, upstreams
 from intertie.store.database import Connection
 from intertie.store.upstreams import CredentialRow, ModelRow, UpstreamRow
@@ -47,7 +47,10 @@ class UpstreamView(msgspec.Struct, frozen=True):
 
 
 def put(control: Control, organisation: str, entry: UpstreamEntry) -> Outcome:
-    """Makes the upstream of that name, or replaces it. The entry is resolved: its secrets are in `value`."""
+    """Makes the upstream of that name, or replaces it. The entry is resolved: its secrets are in `value`.
+
+    Raises `Conflict` if a node has that name.
+    """
     with control.database.write() as connection:
         outcome = write(connection, control, organisation, entry, Origin.API)
         if outcome is not Outcome.UNCHANGED:
@@ -56,10 +59,10 @@ def put(control: Control, organisation: str, entry: UpstreamEntry) -> Outcome:
 
 
 def list_(control: Control, organisation: str) -> list[UpstreamView]:
-    """The organisation's upstreams by name."""
+    """The organisation's upstreams by name, without nodes: what is listed here can be written and removed here."""
     with control.database.read() as connection:
         rows = upstreams.listed(connection, organisation)
-    return [_view(control, row) for row in rows]
+    return [_view(control, row) for row in rows if row.provider != NODE]
 
 
 def remove(control: Control, organisation: str, name: str) -> None:
@@ -74,6 +77,8 @@ def discard(connection: Connection, organisation: str, name: str) -> None:
     upstream = upstreams.ids(connection, organisation).get(name)
     if upstream is None:
         raise Unknown(f"no upstream is named {name}")
+    if name in upstreams.nodes(connection, organisation):
+        raise _a_node(name, "revoke")
     if users := upstreams.users(connection, organisation, upstream):
         raise Conflict(f"the upstream {name} is a target of {', '.join(users)}: change or remove these routes first")
     upstreams.delete(connection, organisation, upstream)
@@ -83,6 +88,8 @@ def write(connection: Connection, control: Control, organisation: str, entry: Up
     """Makes the upstream so, inside the caller's transaction. Credentials whose secret stays keep their id."""
     found = {row.name: row for row in upstreams.listed(connection, organisation)}
     before = found.get(entry.name)
+    if before is not None and before.provider == NODE:
+        raise _a_node(entry.name, "show")
     upstream = before.id if before else make_id("up")
     after = UpstreamRow(
         organisation=organisation,
@@ -127,6 +134,12 @@ def own_price(row: ModelRow) -> Price | None:
     if row.input is None or row.output is None:
         return None
     return Price(input=row.input, output=row.output, cached_input=row.cached_input, cache_write=row.cache_write)
+
+
+def _a_node(name: str, deed: str) -> Conflict:
+    return Conflict(
+        f"{name} is a node, not an upstream to configure: use `intertie nodes {deed} {name}`, or take another name"
+    )
 
 
 def _base_url(entry: UpstreamEntry) -> str:

@@ -1,4 +1,5 @@
-"""Secrets at rest: an AES-256-GCM envelope per secret, and the pepper for API key hashes, all from one master key.
+"""Secrets at rest: an AES-256-GCM envelope per secret, the pepper for key hashes, and the gateway's own signing key,
+all from one master key.
 
 Each secret is encrypted under its own random data key, which is encrypted under the master key. Both are bound to a
 `Place` (organisation, kind, record id) as associated data, so a ciphertext moved to another row does not decrypt.
@@ -16,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -43,6 +45,31 @@ class Place(NamedTuple):
         return b"".join(len(raw).to_bytes(4) + raw for raw in (part.encode() for part in self))
 
 
+class Signer:
+    """The gateway's own Ed25519 key, by which nodes and installers know it again. Derived, never stored."""
+
+    def __init__(self, seed: bytes) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        self.public: Final = self._key.public_key().public_bytes_raw()
+        """32 bytes."""
+
+    def __repr__(self) -> str:
+        return "Signer(***)"
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature of `message`, 64 bytes."""
+        return self._key.sign(message)
+
+
+def signed_by(public_key: bytes, message: bytes, signature: bytes) -> bool:
+    """True if `signature` over `message` is by the holder of this Ed25519 key. Never raises."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
 class Vault:
     """Seals and opens secrets with one master key of 32 bytes."""
 
@@ -54,6 +81,8 @@ class Vault:
         """32 bytes for `core.keys.hash_key`."""
         self.proof: Final = _derive(master, b"intertie master key proof")
         """32 bytes that only this master key yields, stored to recognise it again; reveals nothing about it."""
+        self.signer: Final = Signer(_derive(master, b"intertie gateway signing key"))
+        """Signs for this gateway; the same for as long as the master key is."""
 
     def __repr__(self) -> str:
         return "Vault(***)"

@@ -322,6 +322,15 @@ class NodeBusy(UpstreamError):
     harm = Harm.NONE
 
 
+class NodeRefused(UpstreamError):
+    """A node's agent does not forward what it was asked to: it knows fewer paths than this gateway."""
+
+    fault = Fault.GATEWAY
+    code = "node_refused"
+    cheap = True
+    harm = Harm.NONE
+
+
 class UpstreamInvalid(UpstreamError):
     """HTML, wrong content type, a redirect, a body that does not parse or is too short."""
 

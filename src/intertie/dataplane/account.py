@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from intertie.core.errors import GatewayError
 from intertie.core.pricing import cost
-from intertie.core.terms import AttemptRecord, Opening, Settlement, State, Usage
+from intertie.core.terms import NODE, AttemptRecord, Opening, Settlement, State, Upstream, Usage
 from intertie.core.wire.openai_usage import estimate_input
 from intertie.dataplane.exchange import Attempt, Exchange
 
@@ -34,19 +34,21 @@ def opening(x: Exchange, attempt: Attempt) -> Opening:
         started_at=attempt.started_at,
         input_estimate=estimate_input(x.call.fields),
         price=upstream.models.get(target.model),
+        node=_node(upstream),
     )
 
 
 def close_attempt(x: Exchange, attempt: Attempt, state: State, now: float, error: GatewayError | None = None) -> None:
     """Add the attempt's record to the exchange. `now` is monotonic seconds."""
     usage = attempt.usage or _NOTHING
-    price = attempt.candidate.upstream.models.get(attempt.candidate.target.model)
+    upstream = attempt.candidate.upstream
+    price = upstream.models.get(attempt.candidate.target.model)
     spent = cost(usage, price) if usage.input or usage.output else 0
     x.cost = None if x.cost is None or spent is None else x.cost + spent
     x.attempts.append(
         AttemptRecord(
             n=attempt.n,
-            upstream=attempt.candidate.upstream.name,
+            upstream=upstream.name,
             model=attempt.candidate.target.model,
             credential=attempt.credential.id if attempt.credential else "",
             state=state,
@@ -57,6 +59,7 @@ def close_attempt(x: Exchange, attempt: Attempt, state: State, now: float, error
             usage=usage,
             cost=spent,
             ttft_ms=None if attempt.ttft is None else round(attempt.ttft * 1000),
+            node=_node(upstream),
         )
     )
 
@@ -83,3 +86,8 @@ def settlement(x: Exchange, now: float) -> Settlement | None:
         ttft_ms=None if x.ttft is None else round(x.ttft * 1000),
         overhead_ms=round(max(0.0, now - x.started - x.upstream_seconds) * 1000, 3),
     )
+
+
+def _node(upstream: Upstream) -> str:
+    """The name of the machine, where the upstream is one."""
+    return upstream.name if upstream.provider == NODE else ""

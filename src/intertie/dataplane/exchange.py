@@ -26,7 +26,7 @@ class Exchange:
     """Each field has one writer, named behind it."""
 
     __slots__ = (
-        "account", "attempts", "body", "call", "caller", "committed", "cost", "deadline", "error", "gone",
+        "account", "attempts", "body", "call", "caller", "committed", "cost", "deadline", "direct", "error", "gone",
         "headers", "id", "operation", "pulse", "route", "running", "served", "settled", "snapshot", "started",
         "started_at", "state", "status", "stopped", "tries", "ttft", "upstream_seconds",
     )  # fmt: skip
@@ -37,6 +37,8 @@ class Exchange:
         self.headers = headers
         """Request headers, lower-case names."""
         self.body = body
+        self.direct: str | None = None
+        """Name of the node this call is for, past all routes; set by the door."""
         self.started = 0.0
         """Monotonic; set by the door."""
         self.started_at = 0.0

@@ -13,14 +13,17 @@ from intertie.core.routing.credentials import CredentialBook
 from intertie.core.routing.health import HealthBook
 from intertie.core.routing.plan import Candidate
 from intertie.core.routing.retry_budget import RetryBudgets
-from intertie.core.terms import Credential, Operation
+from intertie.core.routing.room import OFFLINE, Room
+from intertie.core.terms import NODE, Credential, Operation, Upstream
 from intertie.dataplane.authenticate import HashKey
 from intertie.dataplane.observe import Counters, RequestLog, outcome
-from intertie.dataplane.ports import Ledger, SnapshotSource
+from intertie.dataplane.ports import Ledger, RoomSource, SnapshotSource
 from intertie.dataplane.shedding import Shedder
 from intertie.dataplane.transport.contract import Transports
 
 _CREDENTIAL_HARM = frozenset((Harm.PARK, Harm.EXHAUSTED, Harm.COOLDOWN))
+_GONE = Room(open=False, reason="not an active node any more")
+_NO_LINKS = Room(open=False, reason=f"{OFFLINE}: this process holds no links")
 
 
 class Dataplane:
@@ -36,6 +39,7 @@ class Dataplane:
         hash_key: HashKey,
         shedder: Shedder,
         log: RequestLog,
+        links: RoomSource | None = None,
     ) -> None:
         self.snapshots = snapshots
         self.ledger = ledger
@@ -44,6 +48,7 @@ class Dataplane:
         self.hash_key = hash_key
         self.shedder = shedder
         self.log = log
+        self.links = links
         self.counters = Counters()
         self.rng = random.Random()
         self.health = HealthBook(self.rng)
@@ -57,6 +62,16 @@ class Dataplane:
         """True if this adapter can do this operation."""
         adapter = self.adapters.get(provider)
         return adapter is not None and operation in adapter.operations
+
+    def room(self, upstream: Upstream, model: str) -> Room | None:
+        """What a node can take of this model right now; `None` for an upstream that is not a node."""
+        if upstream.provider != NODE:
+            return None
+        # Of the newest snapshot, not the request's own: a node that was drained or revoked meanwhile gets nothing.
+        node = self.snapshots.current.nodes.get((upstream.organisation, upstream.name))
+        if node is None or node.id != upstream.id:
+            return _GONE
+        return _NO_LINKS if self.links is None else self.links.room(upstream, node, model)
 
     def mark_success(self, who: tuple[Candidate, Credential | None], first_output: float | None) -> None:
         """Tell health and credentials that an attempt succeeded; `first_output` in seconds."""

@@ -6,7 +6,7 @@ import asyncio
 
 from intertie.core.errors import BadCall, Bug, ClientGone, GatewayError
 from intertie.core.routing.plan import plan
-from intertie.core.routing.resolve import resolve
+from intertie.core.routing.resolve import resolve, resolve_direct
 from intertie.core.terms import State
 from intertie.core.wire.envelope import peek
 from intertie.core.wire.openai_errors import error_event, error_object
@@ -55,7 +55,10 @@ async def _answer(x: Exchange, reply: Reply, d: Dataplane) -> bytes:
     d.shedder.admit()
     x.call = peek(x.body, x.operation, x.id)
     x.body = b""
-    x.route = resolve(x.call, x.caller, x.snapshot)
+    if x.direct is None:
+        x.route = resolve(x.call, x.caller, x.snapshot)
+    else:
+        x.route = resolve_direct(x.call, x.caller, x.snapshot, x.direct)
     x.deadline = x.started + _deadline(x)
     candidates = plan(x.call, x.caller, x.route, x.snapshot, d, d.monotonic())
     return await answer(x, candidates, reply, d)

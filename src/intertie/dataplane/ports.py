@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from intertie.core.terms import Opening, Progress, Settlement, Snapshot
+from intertie.core.routing.room import Room
+from intertie.core.terms import Node, Opening, Progress, Settlement, Snapshot, Upstream
 
 
 class Ledger(Protocol):
@@ -37,4 +38,12 @@ class SnapshotSource(Protocol):
     @property
     def current(self) -> Snapshot:
         """The newest snapshot."""
+        ...
+
+
+class RoomSource(Protocol):
+    """Where it is known what a node can take: the links of this process."""
+
+    def room(self, upstream: Upstream, node: Node, model: str) -> Room:
+        """What it can take of this model at this moment. Called for each plan, so it must not wait."""
         ...

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from intertie.core.errors import GatewayError
+from intertie.core.terms import NODE
 from intertie.dataplane.exchange import Exchange
 
 _WHOLE: Final = b"content-type: application/json\r\ncache-control: no-store\r\n"
@@ -75,7 +76,8 @@ def _about(x: Exchange) -> bytes:
     if x.route is not None:
         about += _route_line(x.route.model)
     if x.served is not None:
-        about += _target_lines(x.served.upstream.name, x.served.target.model)
+        upstream = x.served.upstream
+        about += _target_lines(upstream.name, x.served.target.model, upstream.provider == NODE)
     return about
 
 
@@ -85,9 +87,10 @@ def _route_line(route: str) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _target_lines(upstream: str, model: str) -> bytes:
+def _target_lines(upstream: str, model: str, node: bool) -> bytes:  # noqa: FBT001 (part of the cache's key)
     target = _value(f"{upstream}/{model}")
-    return b"x-intertie-target: %b\r\nx-intertie-model: %b\r\nx-intertie-cache: bypass\r\n" % (target, _value(model))
+    lines = b"x-intertie-target: %b\r\nx-intertie-model: %b\r\nx-intertie-cache: bypass\r\n" % (target, _value(model))
+    return lines + b"x-intertie-node: %b\r\n" % _value(upstream) if node else lines
 
 
 def _value(text: str) -> bytes:

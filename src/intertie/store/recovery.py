@@ -112,6 +112,7 @@ class _Reader:
             upstream=opening.upstream,
             model=opening.model,
             credential=opening.credential,
+            node=opening.node,
             state=State.RECOVERED,
             started_at=opening.started_at,
             duration_ms=0,

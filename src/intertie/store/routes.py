@@ -11,12 +11,13 @@ from intertie.store.schema import routes, targets
 
 
 class TargetRow(msgspec.Struct, frozen=True):
-    """One target; `upstream` is an id."""
+    """One target; `upstream` is an id (a node's is that of its upstream), or None where `node_label` chooses."""
 
-    upstream: str
+    upstream: str | None
     model: str
     weight: int
     tier: int
+    node_label: str | None = None
 
 
 class RouteRow(msgspec.Struct, frozen=True):
@@ -43,7 +44,8 @@ def listed(connection: sa.Connection, organisation: str | None = None, *, model:
         chosen_targets = chosen_targets.where(targets.c.route == model)
     found: dict[tuple[str, str], list[TargetRow]] = defaultdict(list)
     for row in connection.execute(chosen_targets.order_by(targets.c.position)):
-        found[row.organisation, row.route].append(TargetRow(row.upstream, row.model, row.weight, row.tier))
+        target = TargetRow(row.upstream, row.model, row.weight, row.tier, row.node_label)
+        found[row.organisation, row.route].append(target)
     return [
         RouteRow(**row, targets=tuple(found[row["organisation"], row["model"]]))
         for row in connection.execute(chosen.order_by(routes.c.model)).mappings()

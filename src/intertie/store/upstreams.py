@@ -7,6 +7,7 @@ from collections import defaultdict
 import msgspec
 import sqlalchemy as sa
 
+from intertie.core.terms import NODE
 from intertie.store.schema import credentials, targets, upstream_models, upstreams
 
 
@@ -73,6 +74,12 @@ def ids(connection: sa.Connection, organisation: str) -> dict[str, str]:
     """Name -> id of the organisation's upstreams."""
     query = sa.select(upstreams.c.name, upstreams.c.id).where(upstreams.c.organisation == organisation)
     return {row.name: row.id for row in connection.execute(query)}
+
+
+def nodes(connection: sa.Connection, organisation: str) -> dict[str, str]:
+    """Name -> id of those that are machines which enrolled here."""
+    chosen = sa.and_(upstreams.c.organisation == organisation, upstreams.c.provider == NODE)
+    return {row.name: row.id for row in connection.execute(sa.select(upstreams.c.name, upstreams.c.id).where(chosen))}
 
 
 def write(connection: sa.Connection, row: UpstreamRow) -> None:

@@ -16,7 +16,7 @@ import pytest
 from intertie.core import errors
 from intertie.core.errors import UpstreamError
 from intertie.core.providers import Adapter, Reader, load
-from intertie.core.terms import Call, Operation, Target, Upstream, Usage
+from intertie.core.terms import NODE, Call, Operation, Target, Upstream, Usage
 from intertie.core.wire import envelope
 from intertie.core.wire.http import Head
 from intertie.core.wire.openai_errors import error_object
@@ -46,6 +46,11 @@ def _bytes(body: object) -> bytes:
     return (body if isinstance(body, str) else json.dumps(body)).encode()
 
 
+def _address(adapter: Adapter) -> str:
+    """Where requests of the upstream below begin."""
+    return "link:u/v1" if adapter.kind == NODE else adapter.base_url or "http://a/v1"
+
+
 def _upstream(adapter: Adapter) -> Upstream:
     return Upstream(
         id="u", organisation="o", name="u", provider=adapter.kind, base_url=adapter.base_url or "http://a/v1"
@@ -63,14 +68,14 @@ def test_a_request_is_phrased_as_the_provider_wants_it(kind: str, case: dict[str
     sent = adapter.request(_call(case), Target("u", model), _upstream(adapter))
 
     assert json.loads(sent.body) == case["sends"]
-    assert sent.url == (adapter.base_url or "http://a/v1") + case["path"]
+    assert sent.url == _address(adapter) + case["path"]
     assert sent.method == "POST"
     assert sent.headers["content-type"] == "application/json"
-    assert sent.headers["accept"] == ("text/event-stream" if case["request"].get("stream") else "application/json")
+    assert sent.headers["accept"] == ("text/event-stream" if case["sends"].get("stream") else "application/json")
     assert "authorization" not in sent.headers
 
 
-@pytest.mark.parametrize("kind", sorted(load()))
+@pytest.mark.parametrize("kind", sorted(set(load()) - {NODE}))
 def test_an_operators_address_and_headers_win(kind: str) -> None:
     adapter = load()[kind]
     call = envelope.peek(b'{"model":"r","messages":[]}', Operation.CHAT, "req_1")
@@ -80,6 +85,25 @@ def test_an_operators_address_and_headers_win(kind: str) -> None:
 
     assert sent.url == "https://proxy.example/v1/chat/completions"
     assert sent.headers["x-team"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("body", "operation", "whole"),
+    [
+        (b'{"model":"r","messages":[]}', Operation.CHAT, "true"),
+        (b'{"model":"r","messages":[],"stream":true}', Operation.CHAT, "false"),
+        (b'{"model":"r","input":"x"}', Operation.EMBEDDING, "false"),
+    ],
+)
+def test_a_node_is_told_the_model_and_whether_to_put_the_answer_together(
+    body: bytes, operation: Operation, whole: str
+) -> None:
+    adapter = load()[NODE]
+
+    sent = adapter.request(envelope.peek(body, operation, "req_1"), Target("u", "llama3:8b"), _upstream(adapter))
+
+    told = {name: value for name, value in sent.headers.items() if name.startswith("x-intertie-")}
+    assert told == {"x-intertie-request": "req_1", "x-intertie-model": "llama3:8b", "x-intertie-whole": whole}
 
 
 # -- whole answers ---------------------------------------------------------------------------------------------------

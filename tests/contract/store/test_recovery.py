@@ -10,7 +10,7 @@ from zlib import crc32
 import pytest
 
 from intertie.core.errors import Overloaded
-from intertie.core.terms import State
+from intertie.core.terms import Price, State
 from intertie.store import ledger, segment
 from intertie.store.database import Database
 from intertie.store.ledger import Entry
@@ -87,6 +87,18 @@ def test_T61_a_request_in_flight_at_an_unknown_price_has_an_unknown_cost(
     restart()
 
     assert [entry.cost_micros for entry in _entries(database)] == [None, None]
+
+
+def test_a_request_in_flight_on_a_node_is_recovered_with_the_nodes_name(
+    folder: Path, database: Database, restart: Restart
+) -> None:
+    """What it would have cost elsewhere does not matter: the machine was free, and its name is known."""
+    _leave(folder, opening(upstream="rig", node="rig", price=Price(0, 0)), progress(output=30))
+    restart()
+
+    attempt, request = _entries(database)
+    assert (attempt.node, attempt.upstream, attempt.state) == ("rig", "rig", State.RECOVERED)
+    assert (request.output_tokens, request.cost_micros, request.node) == (30, 0, None)
 
 
 def test_an_attempt_that_was_followed_by_another_is_charged_nothing(

@@ -71,6 +71,22 @@ def test_each_dimension_has_its_rows(failover: Database, dimension: Dimension, e
     assert _by(failover, dimension) == expected
 
 
+def test_by_node_counts_what_machines_did_and_nothing_else(database: Database) -> None:
+    """The vendor that took over is in none of the rows."""
+    broke = attempt(1, upstream="rig", node="rig", state=State.FAILED, usage=Usage(), cost=0)
+    _load(
+        database,
+        settlement("req_1", broke, attempt(2)),
+        settlement("req_2", attempt(1, upstream="lab", node="lab", cost=0), route="nodes/lab"),
+    )
+
+    assert _by(database, "node") == [
+        _row("lab", cost_micros=0),
+        _row("rig", input_tokens=0, output_tokens=0, cost_micros=0, errors=1),
+    ]
+    assert {row.name for row in _by(database, "route")} == {"gpt-4o-mini", "nodes/lab"}
+
+
 def test_every_dimension_is_answered_for_empty_books(database: Database) -> None:
     assert [_by(database, dimension) for dimension in get_args(Dimension)] == [[]] * 8
 

@@ -17,14 +17,18 @@ from intertie.cli.routes import _target
         ("acme/org/model:8b", {"upstream": "acme", "model": "org/model:8b"}),
         ("acme/*", {"upstream": "acme", "model": "*"}),
         ("acme/big,weight=3,tier=1", {"upstream": "acme", "model": "big", "weight": 3, "tier": 1}),
+        ("node:rig/llama3:8b,tier=1", {"node": "rig", "model": "llama3:8b", "tier": 1}),
+        ("node_label:gpu/org/m", {"node_label": "gpu", "model": "org/m"}),
     ],
 )
-def test_a_target_is_upstream_slash_model(words: str, target: dict[str, Any]) -> None:
+def test_a_target_is_a_place_slash_model(words: str, target: dict[str, Any]) -> None:
     """Everything behind the first slash is the model's name."""
     assert _target(words) == target
 
 
-@pytest.mark.parametrize("words", ["acme", "/big", "acme/", "acme/big,weight", "acme/big,wait=3", "acme/big,tier=-1"])
+@pytest.mark.parametrize(
+    "words", ["acme", "/big", "acme/", "node:/m", "acme/big,weight", "acme/big,wait=3", "acme/big,tier=-1"]
+)
 def test_anything_else_is_refused_with_an_example(words: str) -> None:
     """Before it reaches the gateway."""
     with pytest.raises(CommandProblem, match="is not a target"):

@@ -7,27 +7,23 @@ from pathlib import Path
 from intertie.cli.call import KEY_VARIABLE, curl
 from intertie.cli.welcome import in_clone, next_steps
 from intertie.controlplane.ready import Ready
-from intertie.controlplane.runtimes import DetectedRuntime
 
 URL = "http://127.0.0.1:8080"
 
 
-def test_without_routes_it_says_how_to_add_what_is_running() -> None:
-    """Detected runtimes come first, the small model last."""
-    found = [DetectedRuntime("ollama", "http://127.0.0.1:11434/v1", ("llama3:8b",))]
+def test_without_models_it_says_how_to_get_some() -> None:
+    """Own machines first, a provider next, the small model last."""
+    told = "\n".join(next_steps(Ready(URL), ()))
 
-    told = "\n".join(next_steps(Ready(URL), (), found, local=False))
-
-    assert "ollama at http://127.0.0.1:11434/v1" in told
-    assert "base_url: http://127.0.0.1:11434/v1" in told
-    assert "intertie apply -f intertie.yaml" in told
-    assert "--local-model" in told
+    assert (
+        told.index("intertie nodes token") < told.index("intertie apply -f intertie.yaml") < told.index("--local-model")
+    )
 
 
 def test_with_routes_it_shows_a_curl_line_with_the_new_key_once() -> None:
     """Later starts show a variable: nothing secret after the first."""
-    first = "\n".join(next_steps(Ready(URL, dev_key="sk-new"), ("a", "b"), [], local=False))
-    later = "\n".join(next_steps(Ready(URL), ("a", "b"), [], local=False))
+    first = "\n".join(next_steps(Ready(URL, dev_key="sk-new"), ("a", "b")))
+    later = "\n".join(next_steps(Ready(URL), ("a", "b")))
 
     assert "Bearer sk-new" in first
     assert '"model": "a"' in first
@@ -37,7 +33,7 @@ def test_with_routes_it_shows_a_curl_line_with_the_new_key_once() -> None:
 
 def test_the_star_is_not_a_model_to_ask_for() -> None:
     """A named route is, if there is one."""
-    assert '"model": "named"' in "\n".join(next_steps(Ready(URL), ("*", "named"), [], local=False))
+    assert '"model": "named"' in "\n".join(next_steps(Ready(URL), ("*", "named")))
 
 
 def test_the_curl_line_survives_any_model_name() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from intertie.console import words
 from intertie.console.status import curl, next_step
+from intertie.controlplane.presence import NodeStatus
 from intertie.controlplane.status import RouteStatus, Status, Totals, UpstreamStatus
 
 EMPTY = Status("0", 1, ready=True, reasons=(), alerts=(), routes=(), upstreams=(), keys=0, today=Totals())
@@ -35,6 +36,24 @@ def test_the_next_step_follows_what_is_missing() -> None:
     assert [step.title for step in steps] == ["Add an upstream", "Add a route", "Make a key", "Send a request"]
     assert "--target acme/'*'" in steps[1].copy
     assert '"model": "a"' in steps[3].copy
+
+
+def test_a_machine_alone_is_enough_to_begin_with() -> None:
+    """First a model on it, then a key, then a request: no upstream, and no route to write."""
+    rig = NodeStatus("node_rig", "rig", "serving", "", "own", (), (), 2)
+    route = RouteStatus("llama", "priority", "ok", ())
+    steps = [
+        next_step(now, "http://127.0.0.1:8080")
+        for now in (
+            _with(nodes=(rig,)),
+            _with(nodes=(rig,), routes=(route,)),
+            _with(nodes=(rig,), routes=(route,), keys=1),
+        )
+    ]
+
+    assert [step.title for step in steps] == ["Give rig a model", "Make a key", "Send a request"]
+    assert "ollama" in steps[0].copy
+    assert "intertie nodes token" in next_step(EMPTY, "http://x").then
 
 
 def test_a_route_that_works_is_asked_for_first() -> None:

@@ -77,6 +77,17 @@ def test_a_model_that_the_upstream_does_not_list_is_pointed_out() -> None:
     assert [(problem.path, problem.hint) for problem in found] == [("routes[0].targets[1]", "did you mean n?")]
 
 
+def test_a_node_is_not_asked_for_what_only_it_knows() -> None:
+    """Its models and prices come with it; one label may stand for many machines, one node stands alone."""
+    text = SOUND.replace("{upstream: b, model: n}", "{node: rig, model: n}").replace("enabled: true", "")
+    alone = SOUND.replace("{upstream: a, model: m}, {upstream: b, model: n}", "{node: rig, model: n}")
+    many = alone.replace("node: rig", "node_label: gpu")
+
+    assert set(_warnings(text)) == {"upstreams[1]"}
+    assert "routes[0]" in _warnings(alone)
+    assert "routes[0]" not in _warnings(many)
+
+
 def test_a_pass_through_route_needs_no_price() -> None:
     """Its models are not known before they are asked for."""
     text = SOUND.replace("model: r,", 'model: "*",').replace(", model: m}", "}").replace(", model: n}", "}")

@@ -133,10 +133,6 @@ rulez: []
             upstream("models: [m]", routes="[{model: a, cache: {ttl: 1}, targets: [{upstream: acme}]}]"),
             "routes[0].cache",
         ),
-        (
-            upstream("models: [m]", routes="[{model: a, targets: [{upstream: acme}, {node: rig, model: m}]}]"),
-            "routes[0].targets[1].node",
-        ),
     ],
 )
 def test_what_this_version_does_not_enforce_is_refused_and_not_ignored(text: str, path: str) -> None:

@@ -1,4 +1,4 @@
-"""What the local model adds, and how it is found."""
+"""How the local model is found, and how it is to be served."""
 
 from __future__ import annotations
 
@@ -6,20 +6,7 @@ from importlib import metadata
 
 import pytest
 
-from intertie.controlplane import config, local_model
-from intertie.controlplane.entries import RouteEntry, UpstreamEntry
-from intertie.core.terms import Trust
-
-
-def test_what_it_adds_is_a_valid_configuration() -> None:
-    """Own, free of charge, and with the key that only this process knows."""
-    upstream = config.receive_entry(UpstreamEntry, local_model.upstream("http://127.0.0.1:4711", "sk-local-0123456789"))
-    route = config.receive_entry(RouteEntry, local_model.route())
-
-    assert (upstream.base_url, upstream.trust) == ("http://127.0.0.1:4711/v1", Trust.OWN)
-    assert upstream.models[0].price is not None
-    assert upstream.models[0].price.free
-    assert route.targets[0].upstream == upstream.name
+from intertie.controlplane import local_model
 
 
 @pytest.mark.parametrize(("processors", "threads"), [(1, 1), (2, 1), (4, 3), (64, 8)])

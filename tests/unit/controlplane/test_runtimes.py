@@ -49,21 +49,6 @@ def test_hostile_model_names_are_left_out() -> None:
     assert found.models == ("good:8b",)
 
 
-def test_the_snippet_is_a_valid_configuration_for_any_names() -> None:
-    """Quotes, colons and braces in names survive; two runtimes of a kind get two names; a model is routed once."""
-    found = [
-        DetectedRuntime("ollama", "http://127.0.0.1:11434/v1", ("llama3:8b", 'odd"name{}', "# no")[:2]),
-        DetectedRuntime("llama_cpp", "http://127.0.0.1:8080/v1", ("llama3:8b",)),
-        DetectedRuntime("llama_cpp", "http://127.0.0.1:8081/v1", ()),
-    ]
-
-    document = config.parse(runtimes.snippet(found, taken=["ollama"]))
-
-    assert [upstream.name for upstream in document.upstreams] == ["ollama-2", "llama-cpp", "llama-cpp-2"]
-    assert [route.model for route in document.routes] == ["llama3:8b", 'odd"name{}']
-    assert document.routes[0].targets[0].upstream == "ollama-2"
-
-
 def test_the_starter_is_a_valid_configuration() -> None:
     """What `up` and the page print works once the variable is set."""
     assert [route.model for route in config.parse(runtimes.starter()).routes] == ["gpt-4o-mini"]

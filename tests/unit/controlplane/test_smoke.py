@@ -39,6 +39,44 @@ def test_the_star_is_asked_for_a_model_that_its_upstream_lists() -> None:
     assert [(line.subject, line.outcome) for line in untried.skipped] == [("*", Outcome.NOT_TRIED)]
 
 
+def node(name: str, *models: str, label: str = "gpu", serving: str = "serving", reason: str = "") -> dict[str, Any]:
+    listed = [{"name": model} for model in models]
+    shown = {"name": name, "models": listed, "labels": [label], "state": "active", "drained": False}
+    return {**shown, "serving": serving, "reason": reason}
+
+
+def test_nodes_are_asked_like_upstreams_and_a_label_stands_for_those_that_carry_it() -> None:
+    """Each node once, by its name, however a route came to it; behind the star what it lists."""
+    nodes = [node("rig", "m"), node("lab", "m", "n"), node("other", "m", label="cpu"), node("bare")]
+    targets = [{"node": "lab", "model": "m"}, {"node_label": "gpu", "model": "m"}]
+    plan = smoke.plan([{"model": "x", "targets": targets}], UPSTREAMS, nodes)
+    star = smoke.plan([{"model": "*", "targets": [{"node": "lab", "model": "*"}]}], UPSTREAMS, nodes)
+
+    assert [probe.subject for probe in plan.targets] == ["node:lab/m", "node:rig/m"]
+    assert [dict(probe.targets[0]) for probe in plan.targets] == [
+        {"node": "lab", "model": "m"},
+        {"node": "rig", "model": "m"},
+    ]
+    assert plan.failovers[0].entry()["targets"][1]["node"] == "rig"
+    assert star.routes == (("*", "m"),)
+
+
+def test_a_node_that_takes_no_work_is_not_tried_and_says_why() -> None:
+    """A sleeping laptop is no failure of the configuration; a label without nodes is nothing to ask."""
+    nodes = [node("rig", "m", serving="offline", reason="last seen at noon")]
+    routes = [
+        {"model": "x", "targets": [{"node": "rig", "model": "m"}]},
+        {"model": "y", "targets": [{"node_label": "z", "model": "m"}]},
+    ]
+    plan = smoke.plan(routes, UPSTREAMS, nodes)
+
+    assert not plan.targets
+    assert [(line.subject, line.note) for line in plan.skipped] == [
+        ("node:rig/m", "the node takes no work now: last seen at noon"),
+        ("y", "no node serves it yet"),
+    ]
+
+
 def test_a_disabled_upstream_is_not_tried_and_named() -> None:
     """Once, however many routes use it."""
     plan = smoke.plan([route("x", "off/m", "a/m"), route("y", "off/m", "a/m")], UPSTREAMS)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from random import Random
 
 from intertie.controlplane import status
-from intertie.controlplane.status import HealthView, Totals
+from intertie.controlplane.status import HealthView, Stored
 from intertie.core.errors import UpstreamDenied, UpstreamExhausted, UpstreamNoModel, UpstreamUnreachable
 from intertie.core.routing.credentials import CredentialBook
 from intertie.core.routing.health import HealthBook
-from intertie.core.terms import Caller, Credential, Price, Route, Secret, Snapshot, Target, Upstream
+from intertie.core.terms import NODE, Caller, Credential, Price, Route, Secret, Snapshot, Target, Upstream
+from tests.unit.controlplane.machines import presence, view
 
 ACME = Upstream(
     "up_acme",
@@ -36,7 +37,7 @@ SNAPSHOT = Snapshot(
 
 
 def _read(health: HealthView = HealthView(), reasons: tuple[str, ...] = ()) -> status.Status:  # noqa: B008 - frozen
-    return status.read("mine", SNAPSHOT, health, reasons, Totals())
+    return status.read("mine", SNAPSHOT, health, reasons, Stored())
 
 
 def test_all_is_well_before_anything_was_asked() -> None:
@@ -95,3 +96,33 @@ def test_reasons_make_it_unready() -> None:
     now = _read(reasons=("draining",))
 
     assert (now.ready, now.reasons) == (False, ("draining",))
+
+
+RIG = Upstream("node_rig", "mine", "rig", NODE, "", models={"m": Price(0, 0)})
+WITH_NODE = Snapshot(
+    upstreams={one.id: one for one in (ACME, RIG)},
+    routes={("mine", "m"): Route("mine", "m", (Target("node_rig", "m"), Target("up_acme", "m", tier=1)))},
+)
+
+
+def test_nodes_have_a_list_of_their_own_and_their_state_is_their_targets() -> None:
+    """A machine whose owner is back degrades the routes it serves, and says why."""
+    stored = Stored(at=100.0, nodes=(view("rig"), view("gone", state="revoked")))
+    well = status.read("mine", WITH_NODE, HealthView(nodes=(presence("rig"),)), (), stored)
+    paused = HealthView(nodes=(presence("rig", serving="paused", reason="its owner paused it"),))
+    away = status.read("mine", WITH_NODE, paused, (), stored)
+
+    assert [one.name for one in well.upstreams] == ["acme"]
+    assert [(one.name, one.state) for one in well.nodes] == [("rig", "serving")]
+    assert [one.state for one in well.routes[0].targets] == ["ready", "ready"]
+    target = away.routes[0].targets[0]
+    assert (away.routes[0].state, target.state, target.reason) == ("degraded", "away", "paused: its owner paused it")
+
+
+def test_a_machine_that_waits_for_approval_is_an_alert_with_the_remedy() -> None:
+    """And one whose key two machines use."""
+    stored = Stored(nodes=(view("new", state="pending"), view("twin", state="duplicate")))
+    now = status.read("mine", SNAPSHOT, HealthView(), (), stored)
+
+    assert now.alerts[0] == "The node new waits for an operator: intertie nodes approve new."
+    assert "intertie nodes token twin" in now.alerts[1]

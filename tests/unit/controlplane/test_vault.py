@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intertie.controlplane.vault import Place, Source, Vault, private_text, unlock
+from intertie.controlplane.vault import Place, Source, Vault, private_text, signed_by, unlock
 from intertie.core.errors import Misconfigured
 from intertie.core.terms import Secret
 
@@ -158,3 +158,22 @@ def test_nothing_prints_the_key() -> None:
     """Reprs end in logs."""
     assert repr(VAULT) == "Vault(***)"
     assert "canary" not in repr(Source(Path("k"), given="canary"))
+
+
+def test_the_gateway_signs_with_one_key_for_one_master_key() -> None:
+    """The same after a restart, another for another master key, and nothing of it can be read off the signer."""
+    again, other = Vault(MASTER).signer, Vault(bytes(32)).signer
+    signature = VAULT.signer.sign(b"message")
+
+    assert again.public == VAULT.signer.public != other.public
+    assert signed_by(again.public, b"message", signature)
+    assert not signed_by(other.public, b"message", signature)
+    assert not signed_by(again.public, b"other message", signature)
+    assert MASTER not in VAULT.signer.public
+    assert repr(again) == "Signer(***)"
+
+
+@given(st.binary(max_size=70), st.binary(max_size=70))
+def test_a_signature_that_is_none_is_refused_without_raising(public_key: bytes, signature: bytes) -> None:
+    """Strangers send anything."""
+    assert not signed_by(public_key, b"message", signature)

@@ -41,7 +41,8 @@ def test_s1_a_stream_that_broke_after_the_commit_point_goes_nowhere() -> None:
 def test_s2_only_results_without_work_are_cheap_to_fail_over() -> None:
     cheap = {kind.__name__ for kind in KINDS if kind.cheap}
 
-    assert {"UpstreamUnreachable", "UpstreamNoModel", "UpstreamDenied", "UpstreamExhausted", "UpstreamBusy"} == cheap
+    vendors = {"UpstreamUnreachable", "UpstreamNoModel", "UpstreamDenied", "UpstreamExhausted", "UpstreamBusy"}
+    assert vendors | {"NodeBusy", "NodeRefused"} == cheap
 
 
 def test_s2_credential_harms_belong_to_credential_errors() -> None:

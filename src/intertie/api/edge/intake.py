@@ -20,6 +20,7 @@ from intertie.api.edge.rules import (
     without_upgrade,
 )
 from intertie.api.edge.state import Edge
+from intertie.api.edge.upgrade import Handshake, asks, read_handshake
 from intertie.core.errors import BadCall, Bug, ClientTooSlow, GatewayError, Overloaded
 
 NEVER: Final = math.inf
@@ -54,6 +55,10 @@ class Taker(Protocol):
         """Answer `request` after those taken before."""
         ...
 
+    def hand_over(self, handshake: Handshake, rest: bytes) -> None:
+        """Let the connection change its protocol; `rest` came after the head. Raises `GatewayError` to refuse."""
+        ...
+
 
 class Intake:
     """Feeds a parser, checks heads, gathers bodies within their bounds, and knows by when more must arrive.
@@ -81,6 +86,7 @@ class Intake:
         "_upgrading",
         "_url",
         "_version",
+        "_wishes",
     )
 
     def __init__(self, edge: Edge, taker: Taker) -> None:
@@ -95,6 +101,7 @@ class Intake:
         self._framing = Framing(b"")
         self._body: bytes | bytearray = b""
         self._upgrading = False
+        self._wishes = False
         self._owes_continue = False
         self._timed = False
         self._since = self._last = 0.0
@@ -252,6 +259,10 @@ class Intake:
         """The message is whole: hand it over."""
         if self._upgrading:
             return
+        if self._wishes and self._target.path in self._edge.upgrade_paths:
+            self._phase = _BETWEEN
+            self._upgrading = True
+            return
         parser = self._parser
         method = parser.get_method().decode("ascii")
         body = bytes(self._body)
@@ -263,16 +274,23 @@ class Intake:
     def _read_again(self, rest: bytes) -> None:
         """The client asks for another protocol, and the parser has stopped before `rest`, which follows the head.
 
-        None is spoken here, and the wish may be ignored (RFC 9110, 7.8); Java's client makes it on every request over
-        plain HTTP. The parser would skip the body, so it reads the same head again, without the wish.
+        WebSockets are spoken on a few paths. Anywhere else the wish may be ignored (RFC 9110, 7.8); Java's client makes
+        it on every request over plain HTTP. The parser would skip the body, so it reads the same head again, without
+        the wish; a handshake has no body and goes through the same checks.
         """
         method, version = self._parser.get_method(), self._parser.get_http_version()
         if method == b"CONNECT":
             raise BadCall("CONNECT is not supported.", code="invalid_target")
-        head = without_upgrade(method, self._url, version, self._headers)
+        head, wished = without_upgrade(method, self._url, version, self._headers), self._headers
         self._parser = httptools.HttpRequestParser(self)
+        self._wishes = asks(method, wished)
         self.feed(head)
-        self.feed(rest)
+        self._wishes = False
+        if self._upgrading:
+            subprotocol = self._edge.upgrade_subprotocol
+            self._taker.hand_over(read_handshake(self._target.path, version, self._headers, subprotocol), rest)
+        else:
+            self.feed(rest)
 
 
 def _over_budget() -> Overloaded:

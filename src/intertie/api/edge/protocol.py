@@ -8,6 +8,7 @@ import secrets
 from collections import deque
 from typing import Any, Final
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -15,7 +16,8 @@ from intertie.api.edge.cycle import Cycle, Scope
 from intertie.api.edge.intake import NEVER, Intake, Request
 from intertie.api.edge.rules import refusal
 from intertie.api.edge.state import EdgeConfig
-from intertie.core.errors import GatewayError, Overloaded
+from intertie.api.edge.upgrade import Handshake, switching
+from intertie.core.errors import BadCall, GatewayError, Overloaded
 
 _LOG: Final = logging.getLogger("intertie.edge")
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
@@ -177,6 +179,25 @@ class EdgeProtocol(HttpToolsProtocol):
     def new_request_id(self) -> str:
         """An id for an answer that the application did not make."""
         return f"req_{secrets.token_hex(12)}"
+
+    def hand_over(self, handshake: Handshake, rest: bytes) -> None:
+        """Leave the connection to another protocol, which gets `rest` first. Raises `GatewayError` if it may not be."""
+        upgrades = self._edge.upgrades
+        assert upgrades is not None
+        if self._current is not None:
+            raise BadCall("A WebSocket may not begin before the answer to an earlier request.", code="bad_handshake")
+        client = self.client[0] if self.client else ""
+        successor = upgrades.accept(msgspec.structs.replace(handshake, client=client, scheme=self.scheme or "http"))
+        self._deaf = True
+        self.read_deadline = self.write_deadline = NEVER
+        self.connections.discard(self)
+        self._edge.connections.discard(self)
+        self._intake.close()
+        self.transport.write(switching(handshake, upgrades.subprotocol, self.answer_defaults()))
+        self.transport.set_protocol(successor)
+        successor.connection_made(self.transport)
+        if rest:
+            successor.data_received(rest)
 
     # -- refusals ----------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from intertie.api.edge.cycle import App
 from intertie.api.edge.protocol import EdgeProtocol
 from intertie.api.edge.rules import EdgeLimits
 from intertie.api.edge.state import Edge, EdgeConfig
+from intertie.api.edge.upgrade import Upgrades
 
 _ASK_SECONDS: Final = 0.05
 
@@ -116,12 +117,14 @@ def make_server(
     limits: EdgeLimits | None = None,
     lifespan: Literal["auto", "on", "off"] = "auto",
     signals: bool = False,
+    upgrades: Upgrades | None = None,
 ) -> EdgeServer:
     """A server for the ASGI 3 `app` on `host`:`port` (0 takes a free one; see `EdgeServer.addresses`).
 
     Run it with `server.run()`, or `await server.serve()` inside a loop of one's own; set `should_exit` to end it. It
     installs signal handlers only with `signals`, writes no access log, and leaves logging's configuration alone. No
-    header of a proxy is believed: `client` in the scope is the peer's address.
+    header of a proxy is believed: `client` in the scope is the peer's address. Connections that ask for a WebSocket go
+    to `upgrades`, which watches and ends them; the server no longer counts them.
     """
     config = EdgeConfig(
         app,
@@ -136,5 +139,5 @@ def make_server(
         proxy_headers=False,
         server_header=False,
     )
-    config.edge = Edge(limits or EdgeLimits())
+    config.edge = Edge(limits or EdgeLimits(), upgrades)
     return EdgeServer(config, signals=signals)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Collection
 from typing import Protocol
 
 import uvicorn
 
 from intertie.api.edge.rules import EdgeLimits, Header, RequestTarget, check_host, read_target
+from intertie.api.edge.upgrade import Upgrades
 
 _REMEMBERED = 256
 
@@ -46,8 +48,11 @@ class Watched(Protocol):
 class Edge:
     """One per server, used in its event loop only."""
 
-    def __init__(self, limits: EdgeLimits) -> None:
+    def __init__(self, limits: EdgeLimits, upgrades: Upgrades | None = None) -> None:
         self.limits = limits
+        self.upgrades = upgrades
+        self.upgrade_paths: Collection[str] = upgrades.paths if upgrades is not None else ()
+        self.upgrade_subprotocol = upgrades.subprotocol if upgrades is not None else ""
         self.connections: set[Watched] = set()
         self.body_bytes = 0
         """Of all request bodies that are being received or answered."""

@@ -12,7 +12,7 @@ class LMStudio(Compatible):
 
     kind = "lm_studio"
     title = "LM Studio"
-    base_url = "http://127.0.0.1:1234/v1"
+    base_url: str | None = "http://127.0.0.1:1234/v1"
     bills_cancelled = False
     quirks = Quirks(rename=MappingProxyType({"max_completion_tokens": "max_tokens"}))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from intertie.core.routing.room import Room
 from intertie.core.terms import Target, Upstream
 
 TargetKey = tuple[str, str]
@@ -19,6 +20,8 @@ class Candidate(msgspec.Struct, frozen=True):
     """Known to be in trouble, and kept only because nothing better is left."""
     pace: float = 1.0
     """What slowness leaves of its weight, within (0, 1]."""
+    room: Room | None = None
+    """What the node can take right now; `None` for an upstream that is not a node."""
 
     @property
     def key(self) -> TargetKey:

@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Final, Protocol
 
+from msgspec.structs import replace
+
 from intertie.core.errors import NoEligibleTarget, NoTarget
 from intertie.core.routing.candidate import Candidate, TargetKey
 from intertie.core.routing.health import HealthBook, Standing
-from intertie.core.routing.room import Room
+from intertie.core.routing.room import OFFLINE, Room
+from intertie.core.routing.sharing import shared
 from intertie.core.routing.strategies import load
 from intertie.core.terms import Call, Caller, Operation, Route, Snapshot, Upstream
 
@@ -19,6 +22,10 @@ __all__ = ["Candidate", "Conditions", "TargetKey", "plan"]
 BARRED_WAIT: Final = 30.0
 """Retry-After when all targets drain or are quarantined: people decide how long that takes."""
 INELIGIBLE_WAIT: Final = 60.0
+AWAY_WAIT: Final = 15.0
+"""Retry-After when every node is away: a link is dialled again within seconds, an owner at work takes longer."""
+_NAMED: Final = 3
+"""Nodes that an error names, at most."""
 _STRATEGIES: Final = load()
 
 
@@ -49,14 +56,26 @@ def plan(
 ) -> tuple[Candidate, ...]:
     """The targets to ask, best first; never empty.
 
-    Only what the caller may reach: own organisation, enabled, within the trust ceiling, however the rest is doing. Then
-    health (S4, S5): at most half of these are ejected, and never all that still answer; ejected ones that stay are last
-    and marked `degraded`. If nothing answers, one call per second gets one target as a probe. Targets which said that
-    they do not serve the model are left out, unless all did: then one is asked, whose 404 is the client's.
+    In this order, so that nothing later can bring back what something earlier left out:
+
+    1. *Reach*: own organisation, enabled, within the trust ceiling, however the rest is doing.
+    2. *Openness*: nodes that take no work now (link down, drained, paused, their owner back) are left out.
+    3. *Health* (S4, S5): at most half of the rest are ejected, and never all that still answer; ejected ones that stay
+       are marked `degraded`. If nothing answers, one call per second gets one target as a probe. Targets which said
+       that they do not serve the model are left out, unless all did: then one is asked, whose 404 is the client's.
+    4. *Strategy*: the operator's order; a lower tier always comes before a higher one. Targets that just came back go
+       to the end, except for their growing share of calls.
+    5. *Sharing*: nodes of one tier with the same model and weight share the places which the strategy gave them, warm
+       ones first, then by spare speed with a bit of chance (see `sharing`). Other targets keep their place.
+    6. *Room*: nodes without a free slot go behind every target that has room, across tiers, so work overflows to the
+       next tier; they are still asked (and wait briefly for a slot) when nothing else is left.
+    7. *Degraded* targets come last.
 
     Raises `NoEligibleTarget` if no target is allowed, `NoTarget` with `retry_after` if none can be asked now.
     """
-    eligible = _eligible(call, caller, route, snapshot, conditions)
+    eligible, away = _open(_eligible(call, caller, route, snapshot, conditions), conditions)
+    if not eligible:
+        raise _nobody("", away, AWAY_WAIT)
     health = conditions.health
     if len(eligible) == 1 and health.standing(eligible[0].key, now) is Standing.READY:
         return (eligible[0],)
@@ -77,12 +96,16 @@ def plan(
     if ready:
         kept = health.spare(out, len(out) - (len(usable) + len(out)) // 2, now) if out else []
         order = _ordered(_paced(usable, health, now), call, route, conditions)
-        return (*_ramped(order, conditions, now), *(_degraded(out[key]) for key in kept))
+        return (*_full_last(_ramped(order, conditions, now)), *(_degraded(out[key]) for key in kept))
     if usable or out:
-        return _last_resort(usable, out, call, route, conditions, now)
+        found = _last_resort(usable, out, call, route, conditions, now)
+        if not found:
+            everybody = [*out, *(candidate.key for candidate in usable)]
+            raise _nobody("No target of this model is healthy.", away, health.earliest(everybody, now))
+        return found
     if resting:
         return (_degraded(resting[health.rested(resting)]),)
-    raise NoTarget("Every target of this model is being drained.", retry_after=BARRED_WAIT)
+    raise _nobody("Every target of this model is being drained.", away, BARRED_WAIT)
 
 
 def _eligible(call: Call, caller: Caller, route: Route, snapshot: Snapshot, conditions: Conditions) -> list[Candidate]:
@@ -111,6 +134,37 @@ def _eligible(call: Call, caller: Caller, route: Route, snapshot: Snapshot, cond
     return eligible
 
 
+def _open(eligible: list[Candidate], conditions: Conditions) -> tuple[list[Candidate], list[Candidate]]:
+    """Those that take work now, nodes among them with their room; and the nodes that do not."""
+    found: list[Candidate] = []
+    away: list[Candidate] = []
+    for candidate in eligible:
+        room = conditions.room(candidate.upstream, candidate.target.model)
+        if room is None:
+            found.append(candidate)
+        else:
+            (found if room.open else away).append(replace(candidate, room=room))
+    return found, away
+
+
+def _nobody(why: str, away: Sequence[Candidate], wait: float) -> NoTarget:
+    """Nobody can be asked now: `why`, and what the nodes that are away are doing."""
+    told = [why] if why else []
+    if away:
+        told.append(_absence(away))
+    reasons = (f"{one.upstream.name}: {one.room.reason}" for one in away if one.room is not None)
+    return NoTarget(" ".join(told), detail=", ".join(reasons), retry_after=min(wait, AWAY_WAIT) if away else wait)
+
+
+def _absence(away: Sequence[Candidate]) -> str:
+    """What the caller is told: which machines, all of its own organisation, and not what their owners are doing."""
+    names = list(dict.fromkeys(one.upstream.name for one in away))
+    shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    offline = all(one.room is not None and one.room.reason.startswith(OFFLINE) for one in away)
+    state = "offline" if offline else "not taking work at the moment"
+    return f"The node {shown} is {state}." if len(names) == 1 else f"The nodes {shown} are {state}."
+
+
 def _last_resort(
     trial: Sequence[Candidate],
     out: Mapping[TargetKey, Candidate],
@@ -119,27 +173,38 @@ def _last_resort(
     conditions: Conditions,
     now: float,
 ) -> tuple[Candidate, ...]:
-    """Nobody is in full use: those that still answer something serve, else one probe per second goes through."""
+    """Nobody is in full use: those that still answer something serve, else one probe per second goes through.
+
+    Empty if this is not the call that probes.
+    """
     health = conditions.health
     everybody = {candidate.key: candidate for candidate in trial} | dict(out)
     living = {key for key in everybody if health.alive(key, now)}
     if not living:
         probe = health.probe(everybody, now)
-        if probe is None:
-            raise NoTarget("No target of this model is healthy.", retry_after=health.earliest(everybody, now))
-        return (_degraded(everybody[probe]),)
+        return () if probe is None else (_degraded(everybody[probe]),)
     worth = living.union(candidate.key for candidate in trial)
     ranked = health.spare(everybody, len(everybody), now)
     others = len(everybody) - len(everybody) // 2 - len(worth)
     first = _ordered([everybody[key] for key in everybody if key in worth], call, route, conditions)
     rest = [everybody[key] for key in ranked if key not in worth][: max(0, others)]
-    return tuple(_degraded(candidate) for candidate in (*first, *rest))
+    return tuple(_degraded(candidate) for candidate in (*_full_last(first), *_full_last(rest)))
 
 
 def _ordered(candidates: Sequence[Candidate], call: Call, route: Route, conditions: Conditions) -> Sequence[Candidate]:
+    """By the operator's strategy, and equal nodes shared among themselves."""
     if len(candidates) < 2:
         return candidates
-    return _STRATEGIES[route.strategy].order(candidates, call, conditions.health, conditions.rng)
+    order = _STRATEGIES[route.strategy].order(candidates, call, conditions.health, conditions.rng)
+    return shared(order, conditions.rng)
+
+
+def _full_last(order: Sequence[Candidate]) -> Sequence[Candidate]:
+    """Nodes without a free slot behind everything that has room; else in the same order."""
+    full = [candidate for candidate in order if candidate.room is not None and candidate.room.full]
+    if not full or len(full) == len(order):
+        return order
+    return [*(candidate for candidate in order if candidate.room is None or not candidate.room.full), *full]
 
 
 def _paced(ready: list[Candidate], health: HealthBook, now: float) -> list[Candidate]:
@@ -151,7 +216,7 @@ def _paced(ready: list[Candidate], health: HealthBook, now: float) -> list[Candi
         # Only targets of the same model are comparable; another model may be slower by nature and wanted so.
         peers = (other.key for other in ready if other.target.model == candidate.target.model)
         pace = health.pace(candidate.key, peers, now)
-        paced.append(candidate if pace == 1.0 else Candidate(candidate.target, candidate.upstream, pace=pace))
+        paced.append(candidate if pace == 1.0 else replace(candidate, pace=pace))
     return paced
 
 
@@ -171,4 +236,4 @@ def _ramped(order: Sequence[Candidate], conditions: Conditions, now: float) -> S
 
 
 def _degraded(candidate: Candidate) -> Candidate:
-    return Candidate(candidate.target, candidate.upstream, degraded=True, pace=candidate.pace)
+    return replace(candidate, degraded=True)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+
+OFFLINE: Final = "offline"
+"""How the reason of a node without a link begins."""
 
 
 class Room(msgspec.Struct, frozen=True):
@@ -19,6 +24,11 @@ class Room(msgspec.Struct, frozen=True):
     """The model is loaded."""
     decode: float | None = None
     """Measured output tokens per second of one stream."""
+
+    @property
+    def full(self) -> bool:
+        """A further exchange would have to wait for a slot."""
+        return self.free <= 0
 
     @property
     def load(self) -> float:

@@ -299,6 +299,6 @@ class Backoff:
 
     def wait(self, chance: float) -> float:
         """Seconds until the next attempt; `chance` is uniform in [0, 1)."""
-        span = min(self.CAP, self.BASE * 2**self._failures)
+        span: float = min(self.CAP, self.BASE * 2**self._failures)
         self._failures = min(self._failures + 1, 10)
         return chance * span

@@ -96,38 +96,48 @@ def read_close(payload: bytes) -> tuple[int, str]:
 class FrameReader:
     """Bytes in, messages out. `masked` says whether the peer must mask (clients must, servers must not)."""
 
-    __slots__ = ("_buffer", "_limit", "_masked", "_opcode", "_parts", "_size")
+    __slots__ = ("_held", "_masked", "_need", "_opcode", "_parts", "_size", "limit", "rest")
 
     def __init__(self, *, masked: bool, limit: int = MAX_MESSAGE) -> None:
         self._masked = masked
-        self._limit = limit
-        self._buffer = b""
+        self.limit = limit
+        """Bytes a message may have; may be raised once the peer is known."""
+        self._held: list[bytes] = []
+        self._need = 0
+        self.rest = 0
+        """Bytes of an incomplete frame that are held."""
         self._parts: list[bytes] = []
         self._opcode = 0
         self._size = 0
 
     def __repr__(self) -> str:
-        return f"<FrameReader {len(self._buffer)} bytes buffered>"
-
-    @property
-    def rest(self) -> int:
-        """Bytes of an incomplete frame that are held."""
-        return len(self._buffer)
+        return f"<FrameReader {self.rest} bytes held>"
 
     def feed(self, piece: bytes) -> list[Message]:
         """Whole messages and control frames, in order. Raises `FrameViolation`; nothing more may be fed after that."""
-        buffer = self._buffer + piece if self._buffer else piece
+        buffer = piece
+        if self._held:
+            # Joined only when it is enough: a large frame in tiny pieces would be copied again for each of them.
+            self._held.append(piece)
+            self.rest += len(piece)
+            if self.rest < self._need:
+                return []
+            buffer = b"".join(self._held)
+            self._held.clear()
         messages: list[Message] = []
-        at, end = 0, len(buffer)
+        at, end, need = 0, len(buffer), 2
         while end - at >= 2:
+            need = 2
             first, second = buffer[at], buffer[at + 1]
             size, start = second & 0x7F, at + 2
             if size == 126:
                 if end - at < 4:
+                    need = 4
                     break
                 size, start = int.from_bytes(buffer[at + 2 : at + 4]), at + 4
             elif size == 127:
                 if end - at < 10:
+                    need = 10
                     break
                 size, start = int.from_bytes(buffer[at + 2 : at + 10]), at + 10
             self._check(first, second, size)
@@ -135,6 +145,7 @@ class FrameReader:
                 start += 4
             stop = start + size
             if stop > end:
+                need = stop - at
                 break
             payload = buffer[start:stop]
             if second & 0x80 and size:
@@ -145,7 +156,10 @@ class FrameReader:
                 messages.append(Message(opcode, payload))
             else:
                 self._join(first, opcode, payload, messages)
-        self._buffer = buffer[at:] if at else buffer
+        self.rest = end - at
+        if at < end:
+            self._held.append(buffer[at:] if at else buffer)
+            self._need = need
         return messages
 
     def _check(self, first: int, second: int, size: int) -> None:
@@ -159,7 +173,7 @@ class FrameReader:
         if opcode >= 0x8:
             if size > MAX_CONTROL or not first & 0x80:
                 raise FrameViolation("a control frame is too long or fragmented")
-        elif size + self._size > self._limit:
+        elif size + self._size > self.limit:
             raise FrameViolation("the message is too large", 1009)
         elif (opcode == _CONTINUATION) is not bool(self._opcode):
             raise FrameViolation("a fragmented message is not continued properly")

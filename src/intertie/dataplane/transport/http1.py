@@ -3,53 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
 from typing import Any, Final
 
 import httptools
 
-from intertie.core.errors import UpstreamError, UpstreamInvalid, UpstreamReset
+from intertie.core.errors import UpstreamInvalid, UpstreamReset
 from intertie.core.wire.http import Head
+from intertie.dataplane.transport.inbox import Inbox
 
 MAX_HEAD: Final = 64 * 1024
 MAX_HEADERS: Final = 100
 MAX_INTERIM: Final = 10
 """1xx answers accepted before the real one (F20)."""
 
-HIGH_WATER: Final = 64 * 1024
-"""Unread body bytes at which the upstream is no longer read, so that a slow client slows its own upstream only."""
-
 _KEPT: Final = frozenset((b"content-type", b"content-length", b"retry-after", b"retry-after-ms", b"date"))
 """Headers the gateway reads; the rest of an upstream's head goes no further."""
 
 
-class Connection(asyncio.Protocol):
-    """Sends one request at a time and hands out its answer. After `finished` it may be used for the next one.
-
-    One reader waits at a time. It is woken when there is something for it, not for every packet.
-    """
+class Connection(Inbox, asyncio.Protocol):
+    """Sends one request at a time and hands out its answer. After `finished` it may be used for the next one."""
 
     def __init__(self) -> None:
-        self._transport: Any = None
+        super().__init__()
         self._parser: Any = httptools.HttpResponseParser(self)
-        self._waiter: asyncio.Future[None] | None = None
-        self._waiting_for_end = False
-        self._sink: Callable[[bytes], bool] | None = None
-        self._stopped = False
-        self._chunks: deque[bytes] = deque()
-        self._unread = 0
-        self._water = HIGH_WATER
-        self._paused = False
-        self._head: Head | None = None
         self._headers: dict[str, str] = {}
         self._bodiless = 0  # bytes since the last of a body
         self._header_count = 0
         self._interim = 0
         self._until_end = False
-        self._done = False
         self._reusable = False
-        self._error: UpstreamError | None = None
         self._closed = False
         self.answers = 0
         """Answers received whole; more than zero means that the connection has been used before."""
@@ -83,62 +65,12 @@ class Connection(asyncio.Protocol):
 
     def send(self, *pieces: bytes) -> None:
         """Send one request, and expect its answer."""
-        self._head = None
+        self._expect()
         self._headers = {}
         self._bodiless = self._header_count = self._interim = 0
-        self._until_end = self._done = self._reusable = self._stopped = False
-        self._water = HIGH_WATER
+        self._until_end = self._reusable = False
         for piece in pieces:
             self._transport.write(piece)
-
-    async def head(self) -> Head:
-        """Wait for the head of the answer. Raises `UpstreamReset` or `UpstreamInvalid`."""
-        while self._head is None:
-            if self._error is not None:
-                raise self._error
-            await self._wait()
-        return self._head
-
-    async def chunk(self) -> bytes | None:
-        """Body bytes as they come, `None` at the proper end. Raises `UpstreamReset` or `UpstreamInvalid`."""
-        while not self._chunks:
-            if self._done:
-                return None
-            if self._error is not None:
-                raise self._error
-            await self._wait()
-        piece = self._all()
-        self._resume()
-        return piece
-
-    async def pour(self, take: Callable[[bytes], bool]) -> bool:
-        """Hand pieces to `take` in the callback that brought them; see `WireReply.pour`. Raises as `chunk` does."""
-        self._sink = take
-        try:
-            while True:
-                if self._chunks and not take(self._all()):
-                    return False
-                if self._stopped:
-                    self._stopped = False
-                    return False
-                if self._done:
-                    return True
-                if self._error is not None:
-                    raise self._error
-                self._resume()
-                await self._wait(until_done=True)
-        finally:
-            self._sink = None
-
-    async def whole(self, limit: int) -> bytes:
-        """The rest of the body, which the caller knows to be at most `limit` bytes. Raises as `chunk` does."""
-        self._water = limit + HIGH_WATER
-        self._resume()
-        while not self._done:
-            if self._error is not None:
-                raise self._error
-            await self._wait(until_done=True)
-        return self._all()
 
     def abort(self) -> None:
         """Close at once, whatever is under way: this is what tells an upstream to stop working."""
@@ -241,13 +173,10 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Part of the body."""
         self._bodiless = 0
-        self._chunks.append(body)
         if self._sink is not None:
-            return  # handed on before the next packet is read, so nothing piles up
-        self._unread += len(body)
-        if self._unread > self._water and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
+            self._chunks.append(body)  # handed on before the next packet is read, so nothing piles up
+        else:
+            self._keep(body)
 
     def on_message_complete(self) -> None:
         """The answer is whole."""
@@ -256,23 +185,7 @@ class Connection(asyncio.Protocol):
             self.answers += 1
             self._resume()  # nothing more is to be held back, and an idle connection must notice its end
 
-    # -- waiting -----------------------------------------------------------------------------------------------------
-
-    async def _wait(self, *, until_done: bool = False) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        self._waiting_for_end = until_done
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is None or waiter.done():
-            return
-        ended = self._done or self._error is not None or self._stopped
-        if ended or (not self._waiting_for_end and self._head is not None):
-            waiter.set_result(None)
+    # -- what went wrong ----------------------------------------------------------------------------------------------
 
     def _refuse(self, mistake: Exception) -> None:
         """The parser gave up: an error while an answer is awaited, and the end of the connection in any case."""
@@ -289,36 +202,8 @@ class Connection(asyncio.Protocol):
         self.abort()
         self._wake()
 
-    def _pour(self, sink: Callable[[bytes], bool]) -> None:
-        """Give the sink what this packet brought, in one piece."""
-        try:
-            self._stopped = not sink(self._all())
-        except Exception as mistake:  # noqa: BLE001 (it belongs to the task that waits, not to the event loop)
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_exception(mistake)
-        if self._stopped:
-            self._sink = None
-            self._wake()
-        elif self._paused:
-            self._resume()
-
-    def _resume(self) -> None:
-        if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
-
-    def _all(self) -> bytes:
-        body = b"".join(self._chunks) if len(self._chunks) != 1 else self._chunks[0]
-        self._chunks.clear()
-        self._unread = 0
-        return body
-
     def _failed(self) -> bool:
         return self._error is not None
-
-    def _fail(self, error: UpstreamError) -> None:
-        if self._error is None:
-            self._error = error
 
 
 class _Refused(Exception):

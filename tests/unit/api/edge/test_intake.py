@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from intertie.api.edge.intake import Intake, Request
 from intertie.api.edge.rules import EdgeLimits
 from intertie.api.edge.state import Edge
+from intertie.api.edge.upgrade import Handshake
 from intertie.core.errors import BadCall, ClientTooSlow, GatewayError, Overloaded, TooLarge
 
 HEAD = b"POST /v1/x HTTP/1.1\r\nHost: localhost\r\n"
@@ -28,6 +29,9 @@ class Basket:
 
     def take(self, request: Request) -> None:
         self.requests.append(request)
+
+    def hand_over(self, handshake: Handshake, rest: bytes) -> None:
+        raise AssertionError((handshake, rest))
 
 
 def intake(limits: EdgeLimits | None = None) -> tuple[Intake, Basket, Edge]:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from random import Random
 
-from intertie.core.errors import GatewayError, NoTarget, UpstreamError
+from intertie.core.errors import GatewayError, NodeBusy, NoTarget, UpstreamError
 from intertie.core.routing.health import HealthBook
 from intertie.core.routing.plan import Candidate, plan
 from intertie.core.routing.retry_budget import RetryBudgets
+from intertie.core.routing.room import Room
 from intertie.core.terms import (
+    NODE,
     Call,
     Caller,
     Credential,
@@ -62,6 +64,19 @@ def upstream(
     )
 
 
+def node(name: str, *, trust: Trust = Trust.OWN, models: Iterable[str] = (MODEL,)) -> Upstream:
+    """The upstream of an enrolled machine; its room is `World.rooms[name]`."""
+    return upstream(name, provider=NODE, trust=trust, models=models)
+
+
+def room(free: int = 4, slots: int = 4, *, warm: bool = True, decode: float | None = None) -> Room:
+    """The room of a node that takes work."""
+    return Room(open=True, free=free, slots=slots, warm=warm, decode=decode)
+
+
+AWAY = Room(open=False, reason="offline since 12:03")
+
+
 def route(
     *targets: Target | str,
     model: str = "chat",
@@ -80,8 +95,16 @@ def snapshot(upstreams: Iterable[Upstream], routes: Iterable[Route] = ()) -> Sna
     )
 
 
-def candidate(name: str = "a", *, weight: int = 1, tier: int = 0, pace: float = 1.0) -> Candidate:
-    return Candidate(Target(name, MODEL, weight, tier), upstream(name), pace=pace)
+def candidate(
+    name: str = "a",
+    *,
+    weight: int = 1,
+    tier: int = 0,
+    pace: float = 1.0,
+    model: str = MODEL,
+    room: Room | None = None,
+) -> Candidate:
+    return Candidate(Target(name, model, weight, tier), upstream(name), pace=pace, room=room)
 
 
 class World:
@@ -91,9 +114,14 @@ class World:
         self.rng = Random(seed)
         self.health = HealthBook(self.rng)
         self._mute = mute
+        self.rooms: dict[str, Room] = {}
+        """Upstream -> its room, for the nodes."""
 
     def speaks(self, provider: str, operation: Operation) -> bool:
         return provider not in self._mute
+
+    def room(self, upstream: Upstream, model: str) -> Room | None:
+        return self.rooms.get(upstream.id)
 
     def plan(self, snap: Snapshot, one: Route, now: float, who: Caller | None = None) -> list[str]:
         """Upstream names in the planned order."""
@@ -107,15 +135,29 @@ Behaviour = Callable[[float, Random], tuple[float, UpstreamError | None]]
 class Simulation:
     """Clients call one route at a constant rate; each call walks its plan as the data plane would, three attempts long.
 
-    Nothing sleeps: outcomes are events on a heap, and the clock jumps from one to the next.
+    Nothing sleeps: outcomes are events on a heap, and the clock jumps from one to the next. `nodes` gives slots and
+    measured speed of those targets that are nodes: they refuse what is beyond their slots, a quarter second later.
     """
 
-    def __init__(self, strategy: StrategyName, behaviours: dict[str, Behaviour], *, seed: int = 1) -> None:
+    def __init__(
+        self,
+        strategy: StrategyName,
+        behaviours: dict[str, Behaviour],
+        *,
+        seed: int = 1,
+        nodes: dict[str, tuple[int, float | None]] | None = None,
+        tiers: dict[str, int] | None = None,
+    ) -> None:
         self.world = World(seed)
         self.behaviours = behaviours
         self.now = 1000.0
-        self.route = route(*behaviours, strategy=strategy)
+        tiers = tiers or {}
+        self.route = route(*(Target(name, MODEL, tier=tiers.get(name, 0)) for name in behaviours), strategy=strategy)
         self.snapshot = snapshot([upstream(name) for name in behaviours], [self.route])
+        self._nodes = nodes or {}
+        self._busy: Counter[str] = Counter()
+        for name in self._nodes:
+            self._occupy(name, 0)
         self.budgets = RetryBudgets()
         self.outcomes: list[tuple[float, str]] = []
         """(when, "ok" or the error's code) of each call."""
@@ -171,10 +213,17 @@ class Simulation:
 
     def _send(self, chosen: Candidate, left: list[Candidate], tried: int, *, extra: bool) -> None:
         name = chosen.upstream.id
-        self.sends.append((self.now, name))
-        took, error = self.behaviours[name](self.now, self.world.rng)
+        taken = name not in self._nodes or self._busy[name] < self._nodes[name][0]
+        if taken:
+            self.sends.append((self.now, name))
+            took, error = self.behaviours[name](self.now, self.world.rng)
+            self._occupy(name, 1)
+        else:
+            took, error = 0.25, NodeBusy("x")
 
         def done() -> None:
+            if taken:
+                self._occupy(name, -1)
             if extra:
                 self.budgets.extra_done(("org", "chat"))
             if error is None:
@@ -185,6 +234,12 @@ class Simulation:
                 self._ask(left, tried + 1, error)
 
         self.at(self.now + took, done)
+
+    def _occupy(self, name: str, change: int) -> None:
+        self._busy[name] += change
+        if name in self._nodes:
+            slots, decode = self._nodes[name]
+            self.world.rooms[name] = room(slots - self._busy[name], slots, decode=decode)
 
     def _refused(self, wait: float | None) -> None:
         self.refusals.append((self.now, wait))

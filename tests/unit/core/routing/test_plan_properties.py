@@ -18,6 +18,7 @@ from intertie.core.errors import (
 from intertie.core.routing.candidate import Candidate
 from intertie.core.routing.circuit import CircuitState, Standing
 from intertie.core.routing.plan import plan
+from intertie.core.routing.room import Room
 from intertie.core.terms import Caller, Route, Snapshot, StrategyName, Target, Trust, Upstream
 from tests.unit.core.routing.grid import MODEL, World, call, caller, route, snapshot, upstream
 
@@ -64,10 +65,22 @@ PAST = st.lists(
 )
 """(upstream, outcome, times, seconds passing, what somebody does)"""
 
+ROOMS = st.dictionaries(
+    st.sampled_from(NAMES),
+    st.builds(
+        Room, st.sampled_from([True, True, False]), st.just("offline"), st.integers(0, 2), st.just(2), st.booleans()
+    ),
+)
+"""Upstreams that are nodes, and what they can take"""
 
-def lived(past: list[tuple[str, int, int, float, str]]) -> tuple[World, float]:
+
+def lived(
+    past: list[tuple[str, int, int, float, str]],
+    rooms: dict[str, Room] = {},  # noqa: B006 (never changed)
+) -> tuple[World, float]:
     """A world in which all this happened, and its time."""
     world, now = World(mute=frozenset({"mute"})), 1000.0
+    world.rooms = rooms
     for name, outcome, times, passing, deed in past:
         key = (name, MODEL)
         error = ERRORS[outcome]
@@ -95,13 +108,17 @@ def within_reach(one: Upstream | None, who: Caller) -> bool:
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(UPSTREAMS, ROUTES, CALLERS, PAST)
+@given(UPSTREAMS, ROUTES, CALLERS, PAST, ROOMS)
 def test_a_plan_never_leaves_trust_ceiling_or_organisation_under_any_health(
-    upstreams: list[Upstream], one: Route, who: Caller, past: list[tuple[str, int, int, float, str]]
+    upstreams: list[Upstream],
+    one: Route,
+    who: Caller,
+    past: list[tuple[str, int, int, float, str]],
+    rooms: dict[str, Room],
 ) -> None:
-    """No failure of the allowed ever brings in the forbidden; and nobody is planned twice."""
+    """No failure of the allowed ever brings in the forbidden; nobody is planned twice, and no node that is away."""
     snap: Snapshot = snapshot(upstreams)
-    world, now = lived(past)
+    world, now = lived(past, rooms)
     wait: float | None = 1.0
     planned: tuple[Candidate, ...] = ()
     try:
@@ -118,18 +135,61 @@ def test_a_plan_never_leaves_trust_ceiling_or_organisation_under_any_health(
         assert found.upstream is snap.upstreams[found.target.upstream]
         assert within_reach(found.upstream, who)
         assert world.health.standing(found.key, now) is not Standing.BARRED
+        assert found.room is rooms.get(found.upstream.id)
+        assert found.room is None or found.room.open
+    full = [found.room is not None and found.room.full for found in planned if not found.degraded]
+    assert full == sorted(full)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(UPSTREAMS, ROUTES, CALLERS, PAST)
-def test_s4_at_most_half_of_those_within_reach_are_ejected_unless_nothing_answers(
-    upstreams: list[Upstream], one: Route, who: Caller, past: list[tuple[str, int, int, float, str]]
+@given(UPSTREAMS, ROUTES, PAST, ROOMS, st.integers(0, len(ERRORS) - 2), st.sampled_from([0.0, 1.0, 20.0]))
+def test_a_request_restricted_to_own_machines_never_reaches_another_class_whatever_fails(
+    upstreams: list[Upstream],
+    one: Route,
+    past: list[tuple[str, int, int, float, str]],
+    rooms: dict[str, Room],
+    outcome: int,
+    pause: float,
 ) -> None:
-    """If anything in reach is ready or alive, at least half of the group is planned, the ready ones first."""
+    """Everything planned is asked and fails, again and again, links go down on the way: own machines or nobody."""
+    world, now = lived(past, rooms)
     snap = snapshot(upstreams)
-    world, now = lived(past)
+    error = ERRORS[1:][outcome]
+    assert error is not None
+    for _ in range(6):
+        try:
+            planned = plan(call(), caller(trust=Trust.OWN), one, snap, world, now)
+        except NoTarget:
+            planned = ()
+        for found in planned:
+            assert found.upstream.trust is Trust.OWN
+            if world.health.admit(found.key, now):
+                world.health.failure(found.key, error, now)
+            if found.room is not None:
+                world.rooms = {**world.rooms, found.upstream.id: Room(open=False, reason="offline")}
+        now += pause
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(UPSTREAMS, ROUTES, CALLERS, PAST, ROOMS)
+def test_s4_at_most_half_of_those_within_reach_are_ejected_unless_nothing_answers(
+    upstreams: list[Upstream],
+    one: Route,
+    who: Caller,
+    past: list[tuple[str, int, int, float, str]],
+    rooms: dict[str, Room],
+) -> None:
+    """If anything in reach is ready or alive, at least half of the group is planned, the ready ones first. Nodes that
+    are away do not count: a group is what takes work."""
+    snap = snapshot(upstreams)
+    world, now = lived(past, rooms)
     allowed = one.organisation == who.organisation
-    reach = [t for t in one.targets if allowed and within_reach(snap.upstreams.get(t.upstream), who)]
+    reach = [
+        target
+        for target in one.targets
+        if allowed and within_reach(snap.upstreams.get(target.upstream), who)
+        if target.upstream not in rooms or rooms[target.upstream].open
+    ]
     standing = {t.upstream: world.health.standing((t.upstream, MODEL), now) for t in reach}
     trial = {name for name, value in standing.items() if value is Standing.TRIAL}
     ready = {name for name, value in standing.items() if value is Standing.READY}

@@ -175,3 +175,51 @@ def test_one_half_broken_target_alone_still_serves_what_it_can() -> None:
     assert 0.42 <= sim.succeeded(start, sim.now) <= 0.58
     assert len(sim.refusals) <= 0.1 * 20 * 120
     assert sim.world.health.alive(("only", MODEL), sim.now - 10)
+
+
+@pytest.mark.parametrize("strategy", list(StrategyName))
+def test_nodes_share_by_what_they_can_do_and_overflow_to_the_vendor_when_all_are_busy(strategy: StrategyName) -> None:
+    """A fast machine, a slow one and a vendor behind them: little traffic stays on the fast one, more fills both, and
+    only what is beyond their slots is paid for."""
+    behaviours = {"fast": good(1.0), "slow": good(4.0), "vendor": good(0.5)}
+    sim = Simulation(
+        strategy, behaviours, nodes={"fast": (4, 80.0), "slow": (4, 20.0)}, tiers={"fast": 0, "slow": 0, "vendor": 1}
+    )
+    calm = sim.now
+    sim.arrivals(rate=1, seconds=60)
+    sim.run(70)
+    busy = sim.now
+    sim.arrivals(rate=3, seconds=120)
+    sim.run(130)
+    flood = sim.now
+    sim.arrivals(rate=10, seconds=60)
+    sim.run(70)
+
+    assert sim.share(calm, busy) == {
+        "fast": pytest.approx(1.0, abs=0.05),
+        "slow": pytest.approx(0.0, abs=0.05),
+        "vendor": 0.0,
+    }
+    shares = sim.share(busy, flood)
+    assert shares["fast"] > 2 * shares["slow"] > 0
+    assert shares["vendor"] < 0.05
+    assert sim.share(flood, flood + 60) == {
+        "fast": pytest.approx(0.4, abs=0.05),
+        "slow": pytest.approx(0.1, abs=0.03),
+        "vendor": pytest.approx(0.5, abs=0.06),
+    }
+    assert sim.succeeded(calm, sim.now) == 1.0
+
+
+def test_equal_nodes_are_filled_evenly_by_a_burst() -> None:
+    """Forty calls at one moment on ten machines with four slots each: every slot is used, nothing fails."""
+    sim = Simulation(
+        StrategyName.PRIORITY,
+        {f"n{at}": good(5.0) for at in range(10)},
+        nodes={f"n{at}": (4, 30.0) for at in range(10)},
+    )
+    start = sim.now
+    sim.arrivals(rate=1e6, seconds=4e-5)
+    sim.run(20)
+    assert sim.share(start, sim.now) == {f"n{at}": 0.1 for at in range(10)}
+    assert sim.succeeded(start, sim.now) == 1.0

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from intertie.core.errors import UpstreamInvalid
-from intertie.dataplane.transport.http1 import HIGH_WATER, MAX_HEAD, Connection
+from intertie.dataplane.transport.http1 import MAX_HEAD, Connection
+from intertie.dataplane.transport.inbox import HIGH_WATER
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 

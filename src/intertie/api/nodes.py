@@ -1,0 +1,216 @@
+"""`/api/nodes`: enrolled machines, with what their links know of them right now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+from fastapi import APIRouter, Depends, Request, Response
+from msgspec import UNSET
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+
+from intertie.api.document import shown, speaks
+from intertie.api.permissions import Permission, need
+from intertie.api.state import AdminState, operator, state
+from intertie.api.upstreams import RemovedAnswer
+from intertie.controlplane import nodes
+from intertie.controlplane.audit import Actor
+from intertie.controlplane.control import Conflict
+from intertie.controlplane.entries import Name
+from intertie.controlplane.nodes import NodeChange, NodeView
+from intertie.core.terms import ModelFacts, Trust
+from intertie.dataplane.transport.link import Presence
+
+router: Final = APIRouter(prefix="/api/nodes", tags=["nodes"])
+State = Annotated[AdminState, Depends(state)]
+
+_SHUT: Final = {
+    "pending": "waits for approval: intertie nodes approve {name}",
+    "revoked": "revoked; a new token brings it back: intertie nodes token {name} --for {name}",
+    "duplicate": "two machines use its key; enrol one of them again: intertie nodes token {name} --for {name}",
+}
+
+
+class NodeBody(BaseModel):
+    """What an operator sets; what is left out stays. Unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Name | None = None
+    labels: list[Name] | None = Field(None, max_length=32)
+    slots: int | None = Field(None, ge=1, le=4096)
+    """Cap on its exchanges at a time; null takes the cap away."""
+    trust: Trust | None = None
+
+
+class NodeAnswer(msgspec.Struct, frozen=True):
+    """A node. Times are UTC seconds; what only its link knows is null or empty while it is offline."""
+
+    id: str
+    name: str
+    state: str
+    """pending, active, revoked or duplicate."""
+    online: bool
+    serving: str
+    """serving, idle_wait, yielding, paused or draining; offline."""
+    reason: str
+    """Why it takes work, or does not, for people."""
+    trust: str
+    labels: tuple[str, ...]
+    drained: bool
+    slots: int | None
+    """Exchanges at a time."""
+    slots_cap: int | None
+    """The operator's limit on them."""
+    lanes_busy: int
+    lanes_parked: int
+    in_flight: int
+    """Exchanges under way, as the node counts them."""
+    queue: int | None
+    """Exchanges that wait inside its runtimes, where they tell."""
+    idle_seconds: float | None
+    """Since its owner's last input, where it can tell."""
+    online_since: float | None
+    models: tuple[ModelFacts, ...]
+    runtimes: tuple[dict[str, Any], ...]
+    hardware: dict[str, Any]
+    version: str
+    platform: str
+    address: str
+    enrolled_at: float
+    enrolled_by: str
+    """The token's id, or `device`."""
+    last_seen_at: float | None
+    revoked_at: float | None
+    ephemeral: bool
+
+
+class AskedAnswer(msgspec.Struct, frozen=True):
+    """The node was asked; the audit trail tells when it is done."""
+
+    asked: str
+
+
+@router.get("", dependencies=[need(Permission.NODES_READ)])
+@speaks(answer=list[NodeAnswer])
+async def list_(state: State) -> Response:
+    """Nodes in any state, by name."""
+    views = await run_in_threadpool(nodes.list_, state.control, state.organisation)
+    there = {one.node: one for one in state.presence()}
+    return shown([_answer(view, there.get(view.id)) for view in views])
+
+
+@router.get("/{name}", dependencies=[need(Permission.NODES_READ)])
+@speaks(answer=NodeAnswer)
+async def show(state: State, name: str) -> Response:
+    """One node."""
+    return _merged(state, await run_in_threadpool(nodes.show, state.control, state.organisation, name))
+
+
+@router.patch("/{name}", dependencies=[need(Permission.NODES_WRITE)])
+@speaks(answer=NodeAnswer)
+async def change(request: Request, state: State, name: str, body: NodeBody) -> Response:
+    """Set name, labels, cap on slots or class of trust. Routes that name the node keep it under its new name."""
+    given = body.model_dump(exclude_unset=True)
+    wanted = NodeChange(
+        name=body.name or UNSET,
+        labels=UNSET if body.labels is None else tuple(dict.fromkeys(body.labels)),
+        slots=body.slots if "slots" in given else UNSET,
+        trust=body.trust or UNSET,
+    )
+    return await _done(request, state, lambda by: nodes.change(state.control, state.organisation, name, wanted, by))
+
+
+@router.post("/{name}/drain", dependencies=[need(Permission.NODES_WRITE)])
+@speaks(answer=NodeAnswer)
+async def drain(request: Request, state: State, name: str) -> Response:
+    """Give the node no new work. What runs on it finishes."""
+
+    def act(by: Actor) -> NodeView:
+        return nodes.drain(state.control, state.organisation, name, by, drained=True)
+
+    return await _done(request, state, act)
+
+
+@router.post("/{name}/resume", dependencies=[need(Permission.NODES_WRITE)])
+@speaks(answer=NodeAnswer)
+async def resume(request: Request, state: State, name: str) -> Response:
+    """Give a drained node work again."""
+
+    def act(by: Actor) -> NodeView:
+        return nodes.drain(state.control, state.organisation, name, by, drained=False)
+
+    return await _done(request, state, act)
+
+
+@router.post("/{name}/approve", dependencies=[need(Permission.NODES_WRITE)])
+@speaks(answer=NodeAnswer)
+async def approve(request: Request, state: State, name: str) -> Response:
+    """Let a pending node in."""
+    return await _done(request, state, lambda by: nodes.approve(state.control, state.organisation, name, by))
+
+
+@router.post("/{name}/revoke", dependencies=[need(Permission.NODES_WRITE)])
+@speaks(answer=NodeAnswer)
+async def revoke(request: Request, state: State, name: str) -> Response:
+    """Shut the node out: its link is closed at once, its name, labels and history stay."""
+    return await _done(request, state, lambda by: nodes.revoke(state.control, state.organisation, name, by))
+
+
+@router.post("/{name}/rotate", status_code=202, dependencies=[need(Permission.NODES_WRITE)])
+@speaks(answer=AskedAnswer)
+async def rotate(state: State, name: str) -> Response:
+    """Ask a connected node for a new key. The old one goes when the new one is in use."""
+    view = await run_in_threadpool(nodes.show, state.control, state.organisation, name)
+    if not state.ask_rotation(view.id):
+        raise Conflict(f"the node {name} is not connected: it is asked when it is online")
+    return shown(AskedAnswer(name), 202)
+
+
+@router.delete("/{name}", dependencies=[need(Permission.NODES_WRITE)])
+@speaks(answer=RemovedAnswer)
+def remove(request: Request, state: State, name: str) -> Response:
+    """Forget the node. Refused while a route has it as a target; the books keep its name."""
+    nodes.remove(state.control, state.organisation, name, operator(request))
+    state.changed()
+    return shown(RemovedAnswer(name))
+
+
+async def _done(request: Request, state: AdminState, act: Callable[[Actor], NodeView]) -> Response:
+    def work() -> NodeView:
+        view = act(operator(request))
+        state.changed()
+        return view
+
+    return _merged(state, await run_in_threadpool(work))
+
+
+def _merged(state: AdminState, view: NodeView) -> Response:
+    return shown(_answer(view, next((one for one in state.presence() if one.node == view.id), None)))
+
+
+def _answer(view: NodeView, there: Presence | None) -> NodeAnswer:
+    kept = msgspec.structs.asdict(view)
+    if there is None:
+        lane: dict[str, Any] = {"lanes_busy": 0, "lanes_parked": 0, "in_flight": 0, "queue": None, "idle_seconds": None}
+        return NodeAnswer(online=False, serving="offline", reason=_away(view), online_since=None, **lane, **kept)
+    live = ("serving", "lanes_busy", "lanes_parked", "in_flight", "queue", "idle_seconds", "slots", "version")
+    kept |= {name: getattr(there, name) for name in live} | {"address": there.address, "online_since": there.since}
+    return NodeAnswer(online=True, reason=_shut(view) or there.reason, **kept)
+
+
+def _shut(view: NodeView) -> str:
+    """Why an operator, or the gateway, keeps it out of work."""
+    if view.state in _SHUT:
+        return _SHUT[view.state].format(name=view.name)
+    return f"drained by an operator: intertie nodes resume {view.name}" if view.drained else ""
+
+
+def _away(view: NodeView) -> str:
+    if shut := _shut(view):
+        return shut
+    if view.last_seen_at is None:
+        return "has not connected yet"
+    return f"offline since {datetime.fromtimestamp(view.last_seen_at, UTC):%Y-%m-%d %H:%M} UTC"
