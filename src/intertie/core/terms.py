@@ -155,6 +155,7 @@ class Upstream(msgspec.Struct, frozen=True):
     base_url: str
     credentials: tuple[Credential, ...] = ()
     trust: Trust = Trust.VENDOR
+    region: str = ""
     models: Mapping[str, Price | None] = MappingProxyType({})
     """Models it is known to serve and their price; `None` price is unknown, never zero."""
     headers: Mapping[str, str] = NOTHING
@@ -231,6 +232,41 @@ class Snapshot(msgspec.Struct, frozen=True):
     """`Upstream.id` -> upstream; nodes among them."""
     nodes: Mapping[tuple[str, str], Node] = MappingProxyType({})
     """(organisation, name) -> node, without revoked and pending ones."""
+
+
+class Considered(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One target of a plan, as explanations and books show it."""
+
+    upstream: str
+    model: str
+    why: str = ""
+    """Why it was left out, or what gave it its place."""
+    score: float | None = None
+    """What its strategy compared, in the strategy's own unit; lower is better."""
+    allowed: bool = True
+
+
+class CallFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What rules may ask about a call, and all that the books keep of it: never its content."""
+
+    key: str
+    project: str
+    model: str
+    operation: Operation
+    tags: frozenset[str] = frozenset()
+    headers: Mapping[str, str] = MappingProxyType({})
+    """Only those that some rule asks for."""
+    needs: frozenset[str] = frozenset()
+    """Capabilities: `tools`, `vision`, `json_schema`."""
+    tokens: int = 0
+    """Estimated input tokens."""
+    output: int | None = None
+    """The largest output the caller allows."""
+    content: frozenset[str] = frozenset()
+    """Classes of content that some rule asks for and that were found."""
+    trust: Trust = Trust.VENDOR
+    """The caller's ceiling."""
+    at: float = 0.0
 
 
 class State(StrEnum):
@@ -318,3 +354,7 @@ class Settlement(msgspec.Struct, frozen=True, tag="settle", omit_defaults=True):
     overhead_ms: float = 0.0
     cache: str = ""
     """hit, miss, bypass, coalesced, or empty where no cache is configured."""
+    saved: int | None = None
+    """Micro-units that an answer from the cache would have cost; `None` if none came from there, or unknown."""
+    plan: tuple[Considered, ...] = ()
+    facts: CallFacts | None = None

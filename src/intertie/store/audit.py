@@ -21,6 +21,7 @@ class AuditRow(msgspec.Struct, frozen=True):
     subject: str
     address: str
     detail: dict[str, Any]
+    hash: bytes | None = None
 
 
 def insert(connection: sa.Connection, values: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ class ProjectRow(msgspec.Struct, frozen=True):
     origin: str
     created_at: float
     removed_at: float | None = None
+    max_output: int | None = None
 
 
 def add_organisation(connection: sa.Connection, organisation: str, name: str, now: float) -> bool:

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from intertie.core.terms import Operation, Price, Trust
+from intertie.core.terms import CallFacts, Operation, Price, Trust
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -81,22 +81,6 @@ class Rule(msgspec.Struct, frozen=True):
     require: Wish | None = None
     prefer: Wish | None = None
     forbid: Wish | None = None
-
-
-class CallFacts(msgspec.Struct, frozen=True):
-    """What rules may ask about a call."""
-
-    key: str
-    project: str
-    model: str
-    operation: Operation
-    tags: frozenset[str] = frozenset()
-    headers: Mapping[str, str] = {}
-    needs: frozenset[str] = frozenset()
-    tokens: int = 0
-    """Estimated input tokens."""
-    content: frozenset[str] = frozenset()
-    at: float = 0.0
 
 
 class TargetFacts(msgspec.Struct, frozen=True):

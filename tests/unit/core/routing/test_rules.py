@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intertie.core.routing.rules import CallFacts, Hours, Rule, TargetFacts, When, Wish, applying, holds, judge, unmet
-from intertie.core.terms import Operation, Price, Trust
+from intertie.core.routing.rules import Hours, Rule, TargetFacts, When, Wish, applying, holds, judge, unmet
+from intertie.core.terms import CallFacts, Operation, Price, Trust
 
 CALL = CallFacts("dev", "web", "gpt-4o", Operation.CHAT, frozenset({"private"}), {"x-team": "blue"},
-                 frozenset({"tools"}), 1000, frozenset({"card"}))  # fmt: skip
+                 frozenset({"tools"}), 1000, None, frozenset({"card"}))  # fmt: skip
 OWN = TargetFacts("rig", Trust.OWN, "eu", frozenset({"gpu"}), Price(0, 0), 0.4)
 VENDOR = TargetFacts("acme", Trust.VENDOR, "us", frozenset(), Price(1_000_000, 9_000_000), 1.5)
 
