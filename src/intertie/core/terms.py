@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -208,6 +208,21 @@ class Target(msgspec.Struct, frozen=True):
     tier: int = 0
 
 
+class CacheScope(StrEnum):
+    """Whose calls may be answered by what somebody else's call was answered with."""
+
+    ORGANISATION = "organisation"
+    PROJECT = "project"
+
+
+class CachePolicy(msgspec.Struct, frozen=True):
+    """That a route's answers are kept for calls that no model could tell apart."""
+
+    ttl: float = 3600.0
+    """Seconds an answer may be given again."""
+    scope: CacheScope = CacheScope.ORGANISATION
+
+
 class Route(msgspec.Struct, frozen=True):
     """A public model name that clients ask for, and the targets that can answer."""
 
@@ -218,6 +233,15 @@ class Route(msgspec.Struct, frozen=True):
     deadline: float = 600.0
     """Seconds from admission to the last byte."""
     max_attempts: int = 3
+    cache: CachePolicy | None = None
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    """Where an organisation is told that a quota or budget passed a threshold."""
+
+    url: str
+    secret: Secret
+    """Signs what is sent."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -232,6 +256,12 @@ class Snapshot(msgspec.Struct, frozen=True):
     """`Upstream.id` -> upstream; nodes among them."""
     nodes: Mapping[tuple[str, str], Node] = MappingProxyType({})
     """(organisation, name) -> node, without revoked and pending ones."""
+    limits: Mapping[tuple[str, str, str], tuple[Any, ...]] = MappingProxyType({})
+    """(organisation, level, holder) -> each `core.policy.limits.Limit`, which nouns cannot name: it stands above them."""
+    max_output: Mapping[tuple[str, str], int] = MappingProxyType({})
+    """(organisation, project) -> output tokens of a call that must be bounded and does not say."""
+    alerts: Mapping[str, Webhook] = MappingProxyType({})
+    """Organisation -> whom to tell about its limits."""
 
 
 class Considered(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -175,7 +175,18 @@ limits: Final = sa.Table(
     sa.Column("zone", sa.String(64), nullable=False),
     sa.Column("at_cap", ORIGIN, nullable=False),
     sa.Column("thresholds", sa.JSON, nullable=False),
+    sa.Column("wait", sa.Float, nullable=False),  # seconds a call may queue; of limits of concurrency only
     sa.Column("origin", ORIGIN, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+)
+
+# Whom to tell when a quota or budget passes a threshold. Deleted by `apply`.
+alerts: Final = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("organisation", ID, sa.ForeignKey("organisations.id"), primary_key=True),
+    sa.Column("webhook", sa.String(2000), nullable=False),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),  # the secret that signs what is sent
     sa.Column("created_at", sa.Float, nullable=False),
 )
 

@@ -117,6 +117,25 @@ class Counters:
         account = self._account(limit, at)
         return Reading(limit.amount, account.free, max(0.0, account.window.end - at))
 
+    def adopt(self, limit: Limit, span: Window, spent: int) -> None:
+        """Begin, or begin again, to keep the account of a limit of which the books say `spent` in the window `span`.
+
+        Thresholds that are already passed were told when they were, maybe by an earlier run, and are not told again.
+        """
+        account = self._accounts.get(limit.id)
+        if account is None:
+            account = self._accounts[limit.id] = Account(limit.amount, span, spent)
+        else:
+            account.enter(span)
+            account.cap, account.spent = limit.amount, spent
+        account.told = 0
+        account.crossed(limit.thresholds)
+
+    def cover(self, grant: Grant, limit: Limit, at: float) -> None:
+        """Let a grant that is open, made before the limit was, count towards its account when it is settled."""
+        if grant.open and all(held.limit.id != limit.id for held in grant.held):
+            grant.held.append(Held(limit, 0, self._account(limit, at).window.id))
+
     def accounts(self) -> Mapping[str, Account]:
         """Every account met so far, by the limit's id."""
         return self._accounts

@@ -63,6 +63,13 @@ class Limit(msgspec.Struct, frozen=True):
     at_cap: AtCap = AtCap.REFUSE
     thresholds: tuple[int, ...] = (50, 80, 100)
     """Percent of a quota or budget at which somebody is told."""
+    wait: float = 0.0
+    """Seconds a call may wait for its turn under a limit of concurrency; 0: it is refused at once."""
+
+    @property
+    def is_account(self) -> bool:
+        """A sum per window: a quota or a budget."""
+        return self.per is not None
 
     @property
     def is_rate(self) -> bool:

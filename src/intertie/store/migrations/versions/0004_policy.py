@@ -24,6 +24,7 @@ def upgrade() -> None:
     ):
         op.add_column("requests", column)
     limits()
+    alerts()
     rules()
     audit_checkpoints()
 
@@ -41,10 +42,23 @@ def limits() -> None:
         sa.Column("zone", ID, nullable=False),
         sa.Column("at_cap", WORD, nullable=False),
         sa.Column("thresholds", sa.JSON, nullable=False),
+        sa.Column("wait", sa.Float, nullable=False),
         sa.Column("origin", WORD, nullable=False),
         sa.Column("created_at", sa.Float, nullable=False),
         sa.PrimaryKeyConstraint("organisation", "id", name="pk_limits"),
         sa.ForeignKeyConstraint(["organisation"], ["organisations.id"], name="fk_limits_organisations"),
+    )
+
+
+def alerts() -> None:
+    op.create_table(
+        "alerts",
+        sa.Column("organisation", ID, nullable=False),
+        sa.Column("webhook", sa.String(2000), nullable=False),
+        sa.Column("sealed", sa.LargeBinary, nullable=False),
+        sa.Column("created_at", sa.Float, nullable=False),
+        sa.PrimaryKeyConstraint("organisation", name="pk_alerts"),
+        sa.ForeignKeyConstraint(["organisation"], ["organisations.id"], name="fk_alerts_organisations"),
     )
 
 
