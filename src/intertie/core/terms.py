@@ -51,6 +51,9 @@ class StrategyName(StrEnum):
 
     PRIORITY = "priority"
     WEIGHTED = "weighted"
+    CHEAPEST = "cheapest"
+    FASTEST = "fastest"
+    LEAST_BUSY = "least_busy"
 
 
 class Secret:
@@ -234,6 +237,10 @@ class Route(msgspec.Struct, frozen=True):
     """Seconds from admission to the last byte."""
     max_attempts: int = 3
     cache: CachePolicy | None = None
+    sticky: bool = False
+    """A conversation stays with the target that has it."""
+    fallback: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    """Error code of an upstream that rejects a call -> models to try instead."""
 
 
 class Webhook(msgspec.Struct, frozen=True):
@@ -262,18 +269,26 @@ class Snapshot(msgspec.Struct, frozen=True):
     """(organisation, project) -> output tokens of a call that must be bounded and does not say."""
     alerts: Mapping[str, Webhook] = MappingProxyType({})
     """Organisation -> whom to tell about its limits."""
+    rules: Mapping[str, tuple[Any, ...]] = MappingProxyType({})
+    """Organisation -> each `core.routing.rules.Rule`, in order."""
 
 
 class Considered(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One target of a plan, as explanations and books show it."""
+    """One target of a plan, as explanations and books show it: why it was left out, or what gave it its place.
+
+    `score` is what its strategy compared, in the strategy's own unit; lower is better. `base` is its place before rules;
+    `None` if health, room or reach kept it out, whatever rules say. `setback` put it behind others whatever rules
+    prefer: 1 just back, 2 full, 4 degraded, summed. `latency`, in seconds, is there where a rule asked for it.
+    """
 
     upstream: str
     model: str
     why: str = ""
-    """Why it was left out, or what gave it its place."""
     score: float | None = None
-    """What its strategy compared, in the strategy's own unit; lower is better."""
     allowed: bool = True
+    base: float | None = None
+    setback: int = 0
+    latency: float | None = None
 
 
 class CallFacts(msgspec.Struct, frozen=True, omit_defaults=True):
