@@ -55,6 +55,10 @@ class Readings(Collector):
         yield _counter("tokens", "Tokens used.", ("route", "operation", "kind"), tokens)
         cost = [(key, tally.cost) for key, tally in tallies.items()]
         yield _counter("cost_micros", "Known cost in micro-units of the currency.", ("route", "operation"), cost)
+        given = [((*key, word), n) for key, tally in tallies.items() for word, n in dict(tally.answers).items()]
+        yield _counter("cache_requests", "Requests by what the cache did.", ("route", "operation", "cache"), given)
+        saved = [(key, tally.saved) for key, tally in tallies.items()]
+        yield _counter("cache_saved_micros", "What answers given again would have cost.", ("route", "operation"), saved)
         yield _counter("requests_shed", "Requests refused because of load.", (), [((), counters.shed)])
         durations = {key: tally.duration for key, tally in tallies.items()}
         yield _histogram("request_duration_seconds", "From the first byte in to the last byte out.", durations)

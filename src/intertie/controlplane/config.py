@@ -6,6 +6,8 @@ the command line and the admin API. `apply.apply` makes it so.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import UnionType
 from typing import Any, Final, TypeVar, Union, get_args, get_origin
@@ -19,7 +21,7 @@ from intertie.controlplane.entries import Document, Entry, HeaderEntry, KeyEntry
 from intertie.core import keys
 from intertie.core.errors import BadCall
 
-__all__ = ["ConfigProblems", "Document", "Problem", "dump", "parse", "receive", "receive_entry", "resolve"]
+__all__ = ["ConfigProblems", "Document", "Problem", "digest", "dump", "parse", "receive", "receive_entry", "resolve"]
 
 E = TypeVar("E", bound=Entry)
 S = TypeVar("S", bound=SecretEntry)
@@ -28,7 +30,6 @@ LATER: Final = {
     "rules": "rules",
     "limits": "rate limits",
     "budgets": "budgets",
-    "cache": "the response cache",
 }
 """Keys of the full design that this version does not act on: refused, because an ignored limit is worse than none."""
 
@@ -91,6 +92,16 @@ def dump(document_: Document) -> dict[str, Any]:
 
     shown: dict[str, Any] = plain(document_.model_dump(exclude_none=True, exclude={"settings"}))
     return shown
+
+
+def digest(document_: Document) -> str:
+    """SHA-256 (hexadecimal) of the document without its secrets: each is replaced by the place it came from.
+
+    So the same file gives the same digest, and nobody can try passwords on it.
+    """
+    bare = _with_secrets(document_, lambda entry, _: entry.model_copy(update={"value": SecretStr(entry.label)}))
+    text = json.dumps(dump(bare), sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def resolve(document_: Document, env: Mapping[str, str], read_file: Callable[[str], str]) -> Document:

@@ -30,7 +30,7 @@ from intertie.controlplane.addresses import base_url
 from intertie.controlplane.places import PLACES
 from intertie.core.providers import load
 from intertie.core.routing.resolve import DIRECT
-from intertie.core.terms import NODE, StrategyName, Trust
+from intertie.core.terms import NODE, CacheScope, StrategyName, Trust
 
 DEAREST: Final = Decimal(10_000)
 """Currency units per million tokens above which a price is taken for a mistake."""
@@ -301,6 +301,13 @@ class TargetEntry(Entry):
         return self
 
 
+class CacheEntry(Entry):
+    """That answers are kept: for so many seconds, shared by a project or the organisation."""
+
+    ttl: float = Field(default=3600.0, gt=0, le=30 * 86_400, allow_inf_nan=False)
+    scope: CacheScope = CacheScope.ORGANISATION
+
+
 class RouteEntry(Entry):
     """What clients call a model, and who answers."""
 
@@ -309,6 +316,7 @@ class RouteEntry(Entry):
     targets: list[TargetEntry] = Field(min_length=1, max_length=100)
     deadline: Seconds = 600.0
     max_attempts: int = Field(default=3, ge=1, le=3)
+    cache: CacheEntry | None = None
 
 
 class KeyEntry(Entry):

@@ -9,7 +9,7 @@ from typing import Final, TypeVar, overload
 
 from msgspec.structs import replace
 
-from intertie.controlplane import implied, inventory, upstreams
+from intertie.controlplane import implied, inventory, route_options, upstreams
 from intertie.controlplane.control import Control
 from intertie.controlplane.implied import Machine
 from intertie.core.terms import (
@@ -121,6 +121,7 @@ def _route(row: RouteRow, machines: list[Machine]) -> Route:
         strategy=StrategyName(row.strategy),
         deadline=row.deadline,
         max_attempts=row.max_attempts,
+        cache=route_options.cache(row.options),
     )
 
 

@@ -137,6 +137,28 @@ class ClientTooSlow(BadCall):
     code = "request_timeout"
 
 
+class KeyReused(BadCall):
+    """An idempotency key came with another body than before."""
+
+    status = 422
+    code = "idempotency_key_reused"
+
+
+class KeyInUse(BadCall):
+    """Too many wait for the answer of this idempotency key, or the one they waited for failed."""
+
+    status = 409
+    code = "idempotency_key_in_use"
+    client_may_retry = True
+
+
+class AnswerLost(BadCall):
+    """The answer of this idempotency key was too large to keep, and is not bought a second time."""
+
+    status = 409
+    code = "idempotency_answer_lost"
+
+
 class ClientGone(GatewayError):
     """The client hung up. Only logs and books see the status."""
 

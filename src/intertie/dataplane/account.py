@@ -85,6 +85,8 @@ def settlement(x: Exchange, now: float) -> Settlement | None:
         error=x.error.code if x.error else "",
         ttft_ms=None if x.ttft is None else round(x.ttft * 1000),
         overhead_ms=round(max(0.0, now - x.started - x.upstream_seconds) * 1000, 3),
+        cache=x.cache,
+        saved=None if x.replayed is None else x.replayed.cost,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from intertie.core.errors import GatewayError
+from intertie.core.policy.answers import Kept
 from intertie.core.providers import Reader
 from intertie.core.routing.plan import Candidate
 from intertie.core.terms import (
@@ -19,6 +20,7 @@ from intertie.core.terms import (
     State,
     Usage,
 )
+from intertie.dataplane.flights import Lead
 from intertie.dataplane.heartbeat import Pulse
 
 
@@ -26,9 +28,10 @@ class Exchange:
     """Each field has one writer, named behind it."""
 
     __slots__ = (
-        "account", "attempts", "body", "call", "caller", "committed", "cost", "deadline", "direct", "error", "gone",
-        "headers", "id", "operation", "pulse", "route", "running", "served", "settled", "snapshot", "started",
-        "started_at", "state", "status", "stopped", "tries", "ttft", "upstream_seconds",
+        "account", "attempts", "body", "cache", "cache_key", "call", "caller", "committed", "cost", "deadline",
+        "direct", "error", "gone", "headers", "id", "leads", "operation", "pulse", "replayed", "restriction", "route",
+        "running", "served", "settled", "snapshot", "started", "started_at", "state", "status", "stopped", "tries",
+        "ttft", "upstream_seconds",
     )  # fmt: skip
 
     def __init__(self, request_id: str, operation: Operation, headers: Mapping[bytes, bytes], body: bytes) -> None:
@@ -72,6 +75,16 @@ class Exchange:
         self.settled = False
         self.account: Settlement | None = None
         """What the books got; written by `pipeline`."""
+        self.restriction = ""
+        """All that rules restrict for this call, as one text; written before the cache is asked."""
+        self.cache = ""
+        """hit, miss, bypass or coalesced; empty where no answers are kept; written by `cache`."""
+        self.cache_key = ""
+        """By what an operator can have the answer forgotten; written by `cache`."""
+        self.replayed: Kept | None = None
+        """The kept answer that the client gets; written by `cache`."""
+        self.leads: tuple[Lead, ...] = ()
+        """What others may wait for until this request is over; written by `cache`."""
         self.gone = False
         """The client hung up; written by the door."""
         self.stopped: GatewayError | None = None

@@ -15,6 +15,7 @@ from intertie.core.routing.plan import Candidate
 from intertie.core.routing.retry_budget import RetryBudgets
 from intertie.core.routing.room import OFFLINE, Room
 from intertie.core.terms import NODE, Credential, Operation, Upstream
+from intertie.dataplane.answers import Answers
 from intertie.dataplane.authenticate import HashKey
 from intertie.dataplane.observe import Counters, RequestLog, outcome
 from intertie.dataplane.ports import Ledger, RoomSource, SnapshotSource
@@ -40,6 +41,7 @@ class Dataplane:
         shedder: Shedder,
         log: RequestLog,
         links: RoomSource | None = None,
+        answers: Answers | None = None,
     ) -> None:
         self.snapshots = snapshots
         self.ledger = ledger
@@ -49,6 +51,7 @@ class Dataplane:
         self.shedder = shedder
         self.log = log
         self.links = links
+        self.answers = answers
         self.counters = Counters()
         self.rng = random.Random()
         self.health = HealthBook(self.rng)

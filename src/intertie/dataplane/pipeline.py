@@ -14,6 +14,7 @@ from intertie.core.wire.sse import DONE_EVENT
 from intertie.dataplane.account import settlement
 from intertie.dataplane.attempt import answer
 from intertie.dataplane.authenticate import authenticate
+from intertie.dataplane.cache import answered, concerns, keep, let_go
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.parts import Dataplane
 from intertie.dataplane.reply import Reply, error_head, whole_head
@@ -28,6 +29,8 @@ async def serve(x: Exchange, reply: Reply, d: Dataplane) -> None:
         x.state, x.status = State.OK, 200
         _settle(x, d)
         await d.ledger.durable()
+        if x.leads:
+            await keep(x, d)
         if x.call is not None and x.call.stream:
             await reply.finish(DONE_EVENT)
         else:
@@ -42,6 +45,8 @@ async def serve(x: Exchange, reply: Reply, d: Dataplane) -> None:
         d.log.event("bug", request_id=x.id, error=f"{type(error).__name__}: {error}"[:500], where=_where(error))
         await _refuse(x, Bug("The gateway failed on this request; its log has the request id."), reply, d)
     finally:
+        if x.leads:
+            let_go(x, d)
         d.counters.in_flight -= 1
         now = d.monotonic()
         d.counters.finished(x, now)
@@ -60,6 +65,16 @@ async def _answer(x: Exchange, reply: Reply, d: Dataplane) -> bytes:
     else:
         x.route = resolve_direct(x.call, x.caller, x.snapshot, x.direct)
     x.deadline = x.started + _deadline(x)
+    if concerns(x):
+        return await answered(x, reply, d, lambda recorder: _bought(x, recorder, d))
+    return await _bought(x, reply, d)
+
+
+async def _bought(x: Exchange, reply: Reply, d: Dataplane) -> bytes:
+    """The answer of whoever the plan says, in its order."""
+    assert x.call is not None
+    assert x.caller is not None
+    assert x.route is not None
     candidates = plan(x.call, x.caller, x.route, x.snapshot, d, d.monotonic())
     return await answer(x, candidates, reply, d)
 

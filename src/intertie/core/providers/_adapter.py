@@ -17,6 +17,7 @@ class Reader(Protocol):
     finished: bool
     error: UpstreamError | None
     usage: Usage | None
+    unasked: bytes
     model: str
 
     @property

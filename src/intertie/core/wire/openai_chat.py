@@ -108,7 +108,7 @@ class ChatReader:
 
     __slots__ = (
         "_call", "_classify", "_output_bytes", "_overhead", "_pieces", "_splitter", "error", "finished", "model",
-        "output", "usage",
+        "output", "unasked", "usage",
     )  # fmt: skip
 
     def __init__(self, call: Call, classify: Classify) -> None:
@@ -125,6 +125,8 @@ class ChatReader:
         self.error: UpstreamError | None = None
         """Set by an error event or by garbage; what `feed` returned before it is good."""
         self.usage: Usage | None = None
+        self.unasked = b""
+        """Data of the usage event that the client did not ask for, so that others can have it."""
         self.model = ""
 
     def feed(self, chunk: bytes) -> bytes:
@@ -211,7 +213,10 @@ class ChatReader:
             self.usage = usage
         if not document.choices:
             # The extra usage chunk: ours to ask for, the client's only if it asked (choices may be null, too).
-            return None if counted and not self._call.wants_usage else piece
+            if counted and not self._call.wants_usage:
+                self.unasked = piece
+                return None
+            return piece
         size = sum(choice.output() for choice in document.choices)
         if size:
             self._pieces += 1

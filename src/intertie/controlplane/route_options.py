@@ -1,0 +1,24 @@
+"""What few routes have, as one JSON column: how an entry becomes options, and options what the data plane reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from intertie.controlplane.entries import RouteEntry
+from intertie.core.terms import CachePolicy
+
+_MEMBERS: Final = frozenset({"cache"})
+
+
+def stored(entry: RouteEntry) -> dict[str, Any] | None:
+    """The options of a route as they are stored; `None` if it has none."""
+    return entry.model_dump(mode="json", include=set(_MEMBERS), exclude_none=True) or None
+
+
+def cache(options: Mapping[str, Any] | None) -> CachePolicy | None:
+    """How the route's answers are kept, if they are."""
+    found = (options or {}).get("cache")
+    return None if found is None else msgspec.convert(found, CachePolicy)
