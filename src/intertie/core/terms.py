@@ -111,8 +111,7 @@ class Call(msgspec.Struct, frozen=True):
     stream: bool
     fields: Mapping[str, msgspec.Raw]
     wants_usage: bool = False
-    size: int = 0
-    """Bytes of the body as received."""
+    size: int = 0  # bytes of the body as received
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -181,9 +180,8 @@ class ModelFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     capabilities: tuple[str, ...] = ()
     """Of `chat`, `completion`, `embedding`, `tools`, `vision`, `json_schema`."""
     prefill: float | None = None
-    """Measured input tokens per second."""
     decode: float | None = None
-    """Measured output tokens per second of one stream."""
+    """Measured tokens per second: input, and output of one stream."""
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -240,7 +238,7 @@ class Route(msgspec.Struct, frozen=True):
     sticky: bool = False
     """A conversation stays with the target that has it."""
     fallback: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-    """Error code of an upstream that rejects a call -> models to try instead."""
+    """Code of a rejection -> models to try instead."""
 
 
 class Webhook(msgspec.Struct, frozen=True):
@@ -270,7 +268,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     alerts: Mapping[str, Webhook] = MappingProxyType({})
     """Organisation -> whom to tell about its limits."""
     rules: Mapping[str, tuple[Any, ...]] = MappingProxyType({})
-    """Organisation -> each `core.routing.rules.Rule`, in order."""
+    """Organisation -> `core.routing.rules.Rule`s."""
 
 
 class Considered(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -303,8 +301,7 @@ class CallFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     """Only those that some rule asks for."""
     needs: frozenset[str] = frozenset()
     """Capabilities: `tools`, `vision`, `json_schema`."""
-    tokens: int = 0
-    """Estimated input tokens."""
+    tokens: int = 0  # of input, estimated
     output: int | None = None
     """The largest output the caller allows."""
     content: frozenset[str] = frozenset()
@@ -322,8 +319,7 @@ class State(StrEnum):
     """No answer, or an error answer."""
     INTERRUPTED = "interrupted"
     """Broke after the commit point."""
-    CANCELLED = "cancelled"
-    """The client left."""
+    CANCELLED = "cancelled"  # the client left
     RECOVERED = "recovered"
     """In flight when the process died; settled by estimate at the next start."""
 
@@ -344,8 +340,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     status: int = 0
     error: str = ""
     usage: Usage = Usage()
-    cost: int | None = 0
-    """Micro-units; `None` is unknown, never zero."""
+    cost: int | None = 0  # `None` is unknown, never zero
     ttft_ms: int | None = None
 
 
