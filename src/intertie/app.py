@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -23,10 +22,11 @@ from intertie.api.edge import EdgeLimits, EdgeServer, make_server
 from intertie.api.inference import Inference, Receive, Scope, Send, is_inference
 from intertie.api.links import LinkDoor
 from intertie.console.status import make_console
-from intertie.controlplane import apply, keys, ledger, migrate, prices, projects, snapshot
+from intertie.controlplane import apply, keys, ledger, migrate, prices, projects, snapshot, trail
 from intertie.controlplane.apply import Changes
+from intertie.controlplane.audit import GATEWAY, Actor
 from intertie.controlplane.config import Document
-from intertie.controlplane.control import DEFAULT_ORGANISATION, DEFAULT_PROJECT, Control
+from intertie.controlplane.control import DEFAULT_ORGANISATION, DEFAULT_PROJECT
 from intertie.controlplane.ready import Ready
 from intertie.controlplane.status import HealthView
 from intertie.controlplane.vault import private_text
@@ -35,6 +35,7 @@ from intertie.core.keys import ENTROPY, hash_key, make_key
 from intertie.core.providers import load
 from intertie.core.routing.credentials import CredentialState
 from intertie.core.terms import Credential, Upstream
+from intertie.dataplane.answers import Answers
 from intertie.dataplane.observe import RequestLog
 from intertie.dataplane.parts import Dataplane
 from intertie.dataplane.shedding import Shedder, memory_of_machine, resident_bytes
@@ -43,6 +44,7 @@ from intertie.dataplane.transport.link import Links, LinkTransport
 from intertie.dataplane.transport.registry import TransportRegistry
 from intertie.settings import Settings
 from intertie.store.loader import Loader
+from intertie.store.response_cache import Bounds, StoredAnswers
 from intertie.store.spool import Spool
 
 _LOG: Final = logging.getLogger("intertie")
@@ -60,12 +62,15 @@ STATE_FILE: Final = "gateway.json"
 """Where the command line finds the running gateway: its address and process id."""
 
 
-def serve(settings: Settings, *, document: Document | None, on_ready: Callable[[Ready], None]) -> int:
-    """Run a gateway until SIGTERM or SIGINT. Returns the exit code; raises `Misconfigured` if it cannot start."""
+def serve(settings: Settings, *, document: Document | None, source: str = "", on_ready: Callable[[Ready], None]) -> int:
+    """Run a gateway until SIGTERM or SIGINT. Returns the exit code; raises `Misconfigured` if it cannot start.
+
+    `source` is the name of the file that the document came from, for the audit trail.
+    """
     _log_as_lines(settings.log_level)
     listener = _listen(settings.host, settings.port)
     try:
-        gateway = Gateway(settings, document)
+        gateway = Gateway(settings, document, source)
     except BaseException:
         listener.close()
         raise
@@ -78,34 +83,20 @@ def serve(settings: Settings, *, document: Document | None, on_ready: Callable[[
     return 0
 
 
-class Snapshots:
-    """The configuration in force; replaced whole, from whichever thread made the change."""
-
-    def __init__(self, control: Control) -> None:
-        self._control = control
-        self._turn = threading.Lock()
-        self.current = snapshot.build(control)
-        self.swapped: Callable[[], object] = lambda: None
-        """Called after each swap, in the thread that made it."""
-
-    def refresh(self) -> None:
-        """Build and swap if something changed. Blocks: not for an event loop."""
-        with self._turn:
-            if snapshot.revision(self._control) != self.current.revision:
-                self.current = snapshot.build(self._control)
-                self.swapped()
-
-
 class Gateway:
     """One process of the gateway, from its data directory to its sockets."""
 
-    def __init__(self, settings: Settings, document: Document | None) -> None:
+    def __init__(self, settings: Settings, document: Document | None, source: str = "") -> None:
         self._settings = settings
         self.first_start = not (settings.data / "intertie.db").exists()
         self.control = migrate.start(settings, clock=time.time, prices=prices.price_for)
         with contextlib.ExitStack() as stack:
             stack.callback(self.control.database.close)
-            applied = apply.apply(self.control, DEFAULT_ORGANISATION, document) if document is not None else Changes()
+            self._trail = trail.Watch(self.control)
+            self._trail.begin()
+            applied, by = Changes(), Actor(f"file {source}" if source else GATEWAY)
+            if document is not None:
+                applied = apply.apply(self.control, DEFAULT_ORGANISATION, document, by)
             self.dev_key = self._first_key()
             admin_key = settings.admin_key or private_text(settings.data / "admin.key", _fresh_key)
             self._admin_key_hash = hash_key(self.control.vault.pepper, admin_key)
@@ -119,10 +110,12 @@ class Gateway:
             self.made_keys = applied.keys
             self.links = Links()
             self._transports = TransportRegistry(HttpTransport, partial(LinkTransport, self.links))
-            self.snapshots = Snapshots(self.control)
+            self.snapshots = snapshot.Snapshots(self.control)
             stack.pop_all()
+        pepper, vault = self.control.vault.pepper, self.control.vault
+        bounds = Bounds(settings.cache_memory, settings.cache_disk)
+        self._kept = StoredAnswers(settings.data, bounds, vault.answers, report=_LOG.warning)
         self._shedder = Shedder(resident_bytes, settings.memory_limit or memory_of_machine() * 4 // 5)
-        pepper = self.control.vault.pepper
         self.dataplane = Dataplane(
             snapshots=self.snapshots,
             ledger=self._spool,
@@ -132,6 +125,7 @@ class Gateway:
             shedder=self._shedder,
             log=self._log,
             links=self.links,
+            answers=Answers(self._kept, vault.salt),
         )
         self._link_door = LinkDoor(
             self.control,
@@ -270,6 +264,7 @@ class Gateway:
             await asyncio.sleep(POLL_SECONDS)
             try:
                 await asyncio.to_thread(self.snapshots.refresh)
+                await asyncio.to_thread(self._trail.look)
             except Exception as error:  # noqa: BLE001 (whatever it is, look again in a second)
                 # The last good configuration stays in force (F81).
                 self._log.event("configuration_unreadable", error=f"{type(error).__name__}: {error}"[:300])
@@ -329,8 +324,12 @@ class Gateway:
         """Intake has stopped: settle, empty the queues, then close what they flow into."""
         self.snapshots.swapped = lambda: None
         await self._transports.close()
+        if self.dataplane.answers is not None:
+            await self.dataplane.answers.settled()
+        await asyncio.to_thread(self._kept.close)
         await asyncio.to_thread(self._loader.close)
         self._spool.close()
+        await asyncio.to_thread(self._trail.end)
         self.control.database.close()
         self._log.flush()
 

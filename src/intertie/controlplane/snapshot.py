@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from types import MappingProxyType
@@ -158,3 +159,21 @@ def _upstream(control: Control, row: UpstreamRow, prices: Callable[[str, str], P
         timeouts=Timeouts(row.connect_timeout, row.first_output_timeout, row.between_output_timeout),
         enabled=row.enabled,
     )
+
+
+class Snapshots:
+    """The configuration in force; replaced whole, from whichever thread made the change."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._turn = threading.Lock()
+        self.current = build(control)
+        self.swapped: Callable[[], object] = lambda: None
+        """Called after each swap, in the thread that made it."""
+
+    def refresh(self) -> None:
+        """Build and swap if something changed. Blocks: not for an event loop."""
+        with self._turn:
+            if revision(self._control) != self.current.revision:
+                self.current = build(self._control)
+                self.swapped()

@@ -67,6 +67,27 @@ class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
         return len(self.body) + len(self.usage) + _OVERHEAD
 
 
+class Selection(msgspec.Struct, frozen=True):
+    """Which kept answers are meant: all of an organisation in one space, or those that fit everything given."""
+
+    organisation: str
+    space: Space = Space.CACHE
+    route: str | None = None
+    prefix: str | None = None
+    """How the route's name begins."""
+    key: bytes | None = None
+
+    def has(self, key: bytes, kept: Kept) -> bool:
+        """True if this answer is meant."""
+        return (
+            kept.organisation == self.organisation
+            and kept.space is self.space
+            and self.route in (None, kept.route)
+            and kept.route.startswith(self.prefix or "")
+            and self.key in (None, key)
+        )
+
+
 _OVERHEAD: Final = 512
 """Bytes that an entry takes besides its body, about."""
 
