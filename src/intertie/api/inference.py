@@ -189,6 +189,16 @@ def _owner(caller: Caller, snapshot: Snapshot) -> Callable[[str], str]:
     return owner
 
 
+def _join_repeated(headers: dict[bytes, bytes], pairs: list[tuple[bytes, bytes]]) -> None:
+    """Headers that were sent more than once hold all their values, or a tag or a ceiling could be sent unheard."""
+    for name in list(headers):
+        values = list(dict.fromkeys(value for other, value in pairs if other == name))
+        if len(values) > 1 and name == b"authorization":
+            headers[b"x-api-key"] = values[0]
+        elif len(values) > 1:
+            headers[name] = b", ".join(values)
+
+
 def _headers(scope: Scope) -> tuple[dict[bytes, bytes], bytes]:
     """Header dictionary and an empty body, as `Exchange` takes them.
 
@@ -196,6 +206,6 @@ def _headers(scope: Scope) -> tuple[dict[bytes, bytes], bytes]:
     """
     pairs: list[tuple[bytes, bytes]] = scope["headers"]
     headers = dict(pairs)
-    if len(headers) != len(pairs) and len({value for name, value in pairs if name == b"authorization"}) > 1:
-        headers[b"x-api-key"] = next(value for name, value in pairs if name == b"authorization")
+    if len(headers) != len(pairs):
+        _join_repeated(headers, pairs)
     return headers, b""

@@ -22,6 +22,7 @@ from intertie.core.terms import Credential, Progress, Secret, State, Usage
 from intertie.core.wire.openai_usage import estimate_input
 from intertie.dataplane.account import close_attempt, opening
 from intertie.dataplane.exchange import Attempt, Exchange
+from intertie.dataplane.learning import learn, learned
 from intertie.dataplane.parts import Dataplane
 from intertie.dataplane.relay import delivered, follow, read_whole, relay_stream
 from intertie.dataplane.reply import Reply
@@ -44,6 +45,7 @@ class Chooser:
         self._d = d
         self._candidates = candidates
         self._position = 0
+        self._begun = x.tries
         self._refused: dict[str, set[str]] = {}
         self._repeated = False
         self._waits: list[float] = []
@@ -61,7 +63,7 @@ class Chooser:
         self.errors.append(error)
         candidate, credential = last
         assert self._x.route is not None
-        if not error.elsewhere or self._x.committed or self._x.tries >= self._x.route.max_attempts:
+        if not error.elsewhere or self._x.committed or self._x.tries - self._begun >= self._x.route.max_attempts:
             raise self._outcome()
         if error.harm in _OTHER_CREDENTIAL and credential is not None:
             refused = self._refused.setdefault(candidate.upstream.id, set())
@@ -180,6 +182,7 @@ async def _attempt(x: Exchange, who: tuple[Candidate, Credential | None], reply:
     x.running = attempt
     attempt.started = d.monotonic()
     attempt.started_at = d.wall()
+    learn(x, attempt, d)
     try:
         d.ledger.open(opening(x, attempt))
         await d.ledger.durable()
@@ -269,6 +272,7 @@ def _after_cancel(x: Exchange, attempt: Attempt, d: Dataplane) -> Usage | None:
 
 def _close(x: Exchange, attempt: Attempt, state: State, d: Dataplane, error: GatewayError | None = None) -> None:
     now = d.monotonic()
+    learned(x, attempt, d, now, well=state is State.OK)
     x.upstream_seconds += now - attempt.started
     close_attempt(x, attempt, state, now, error)
 

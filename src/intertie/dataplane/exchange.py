@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from intertie.core.errors import GatewayError
 from intertie.core.policy.answers import Kept
 from intertie.core.providers import Reader
+from intertie.core.routing.docket import Docket
 from intertie.core.routing.plan import Candidate
+from intertie.core.routing.traffic import Ticket
 from intertie.core.terms import (
     AttemptRecord,
     Call,
     Caller,
+    CallFacts,
+    Considered,
     Credential,
     Operation,
     Route,
@@ -29,7 +33,7 @@ class Exchange:
 
     __slots__ = (
         "account", "attempts", "body", "cache", "cache_key", "call", "caller", "committed", "cost", "deadline",
-        "direct", "error", "gone", "headers", "id", "leads", "operation", "pulse", "replayed", "restriction", "route",
+        "direct", "docket", "error", "facts", "gone", "headers", "id", "leads", "operation", "plan", "pulse", "replayed", "restriction", "route",
         "running", "served", "settled", "snapshot", "started", "started_at", "state", "status", "stopped", "tries",
         "ttft", "upstream_seconds",
     )  # fmt: skip
@@ -75,6 +79,12 @@ class Exchange:
         self.settled = False
         self.account: Settlement | None = None
         """What the books got; written by `pipeline`."""
+        self.facts: CallFacts | None = None
+        """What rules may ask about the call; written by `facts`."""
+        self.docket: Docket | None = None
+        """The rules that apply to it; written by `facts`."""
+        self.plan: tuple[Considered, ...] = ()
+        """Each target that was considered, for the books; written by `placing`."""
         self.restriction = ""
         """All that rules restrict for this call, as one text; written before the cache is asked."""
         self.cache = ""
@@ -106,6 +116,7 @@ class Attempt:
         "started",
         "started_at",
         "status",
+        "ticket",
         "ttft",
         "usage",
     )
@@ -121,6 +132,8 @@ class Attempt:
         self.sent = False
         """The request went out: the upstream may have executed it."""
         self.ttft: float | None = None
+        self.ticket: Ticket | None = None
+        """What traffic learns from; written by `attempt`."""
         self.reader: Reader | None = None
         self.usage: Usage | None = None
 

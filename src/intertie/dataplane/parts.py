@@ -14,6 +14,7 @@ from intertie.core.routing.health import HealthBook
 from intertie.core.routing.plan import Candidate
 from intertie.core.routing.retry_budget import RetryBudgets
 from intertie.core.routing.room import OFFLINE, Room
+from intertie.core.routing.traffic import Traffic
 from intertie.core.terms import NODE, Credential, Operation, Upstream
 from intertie.dataplane.answers import Answers
 from intertie.dataplane.authenticate import HashKey
@@ -55,6 +56,7 @@ class Dataplane:
         self.counters = Counters()
         self.rng = random.Random()
         self.health = HealthBook(self.rng)
+        self.traffic = Traffic()
         self.credentials = CredentialBook()
         self.budgets = RetryBudgets()
         self.monotonic: Callable[[], float] = time.monotonic

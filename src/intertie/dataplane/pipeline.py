@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 
 from intertie.core.errors import BadCall, Bug, ClientGone, GatewayError
-from intertie.core.routing.plan import plan
 from intertie.core.routing.resolve import resolve, resolve_direct
 from intertie.core.terms import State
 from intertie.core.wire.envelope import peek
 from intertie.core.wire.openai_errors import error_event, error_object
 from intertie.core.wire.sse import DONE_EVENT
 from intertie.dataplane.account import settlement
-from intertie.dataplane.attempt import answer
 from intertie.dataplane.authenticate import authenticate
 from intertie.dataplane.cache import answered, concerns, keep, let_go
 from intertie.dataplane.exchange import Exchange
+from intertie.dataplane.facts import survey
 from intertie.dataplane.parts import Dataplane
+from intertie.dataplane.placing import placed
 from intertie.dataplane.reply import Reply, error_head, whole_head
 from intertie.dataplane.shedding import unfinished
 
@@ -65,18 +65,10 @@ async def _answer(x: Exchange, reply: Reply, d: Dataplane) -> bytes:
     else:
         x.route = resolve_direct(x.call, x.caller, x.snapshot, x.direct)
     x.deadline = x.started + _deadline(x)
+    survey(x, d)
     if concerns(x):
-        return await answered(x, reply, d, lambda recorder: _bought(x, recorder, d))
-    return await _bought(x, reply, d)
-
-
-async def _bought(x: Exchange, reply: Reply, d: Dataplane) -> bytes:
-    """The answer of whoever the plan says, in its order."""
-    assert x.call is not None
-    assert x.caller is not None
-    assert x.route is not None
-    candidates = plan(x.call, x.caller, x.route, x.snapshot, d, d.monotonic())
-    return await answer(x, candidates, reply, d)
+        return await answered(x, reply, d, lambda recorder: placed(x, recorder, d))
+    return await placed(x, reply, d)
 
 
 def _deadline(x: Exchange) -> float:

@@ -124,6 +124,12 @@ def judge(rules: Sequence[Rule], target: TargetFacts) -> Verdict:
     return Verdict(True, preferred, why)
 
 
+def restriction(rules: Sequence[Rule]) -> str:
+    """All that these rules require and forbid, as one text: what was answered under another is no answer here."""
+    wishes = [(rule.require, rule.forbid) for rule in rules if rule.require is not None or rule.forbid is not None]
+    return msgspec.json.encode(wishes).decode() if wishes else ""
+
+
 def holds(when: When, call: CallFacts) -> bool:
     """Whether every condition holds."""
     return (
