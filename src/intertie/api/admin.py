@@ -32,7 +32,8 @@ from intertie.api import (
 )
 from intertie.api.metrics import make_registry
 from intertie.api.permissions import REMEDY, Permission, insist, need, presented
-from intertie.api.state import AdminState
+from intertie.api.state import AdminState, operator
+from intertie.controlplane import audit as trail
 from intertie.controlplane.admin_key import matches, on_this_machine
 from intertie.core.errors import NotFound, Unauthenticated
 
@@ -82,6 +83,7 @@ async def _allowed(request: Request, permission: Permission) -> None:
     if permission in _LOCAL and state.open_locally and _is_local(request):
         return
     if not matches(state.control, state.admin_key_hash, presented(request)):
+        trail.refuse(state.control, state.organisation, operator(request).address, "admin.refused", reason="wrong key")
         raise Unauthenticated(f"This admin key is not valid. {REMEDY}", code="invalid_admin_key")
 
 
