@@ -197,6 +197,8 @@ class Gateway:
             ask_rotation=self.links.ask_rotation,
             verify=lambda: ledger.verify(self.control, self._spool),
             counters=self.dataplane.counters,
+            kept=self._kept.statistics,
+            forget=self._kept.clear,
             gauges=self._gauges,
             open_locally=self._settings.public_url is None,
             public_url=self._settings.public_url,
@@ -233,7 +235,10 @@ class Gateway:
     def _gauges(self) -> Mapping[str, float]:
         now = self.dataplane.monotonic()
         credentials = self.dataplane.credentials.view(now)
+        kept = self._kept.statistics()
         return {
+            "cache_memory_bytes": kept.memory_bytes,
+            "cache_disk_bytes": kept.disk_bytes,
             "event_loop_lag_seconds": self._shedder.lag,
             "memory_share": self._shedder.memory_share,
             "ready": float(not self._not_ready()),

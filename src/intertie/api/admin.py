@@ -15,6 +15,7 @@ from intertie.api import (
     apply,
     audit,
     backup,
+    cache,
     document,
     enrolment,
     install,
@@ -64,7 +65,7 @@ def make_admin(state: AdminState) -> FastAPI:
     app.state.allowed = _allowed
     app.state.registry = make_registry()
     configuration = (keys, projects, upstreams, routes, tokens, nodes, apply)  # /nodes/tokens before /nodes/{name}
-    rest = (usage, ledger, audit, backup, status, document, probes, install, enrolment)
+    rest = (usage, cache, ledger, audit, backup, status, document, probes, install, enrolment)
     nouns = (*configuration, *rest)
     for router in (*(noun.router for noun in nouns), _rest):
         # Not `include_router`: that hides the routes in an object of its own, and the check below must see each.

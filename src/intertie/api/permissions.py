@@ -39,6 +39,8 @@ class Permission(StrEnum):
     NODES_READ = "nodes:read"
     NODES_WRITE = "nodes:write"
     AUDIT_READ = "audit:read"
+    CACHE_READ = "cache:read"
+    CACHE_WRITE = "cache:write"
     USAGE_READ = "usage:read"
     LEDGER_READ = "ledger:read"
     BACKUP_READ = "backup:read"

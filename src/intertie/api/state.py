@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
 from fastapi import Request
 
 from intertie.controlplane.audit import Actor
+from intertie.controlplane.cache import CacheStatistics, Selection
 from intertie.controlplane.control import DEFAULT_ORGANISATION, Control
 from intertie.controlplane.ledger import Problem
 from intertie.controlplane.status import HealthView
@@ -23,6 +24,14 @@ def _no_gauges() -> Mapping[str, float]:
 
 def _nobody() -> list[Presence]:
     return []
+
+
+def _nothing_kept() -> CacheStatistics:
+    return CacheStatistics()
+
+
+async def _nothing_to_forget(_: Selection) -> int:
+    return 0
 
 
 def _not_connected(_: str) -> bool:
@@ -60,6 +69,10 @@ class AdminState:
     """The nodes that are connected. Called on the event loop."""
     ask_rotation: Callable[[str], bool] = _not_connected
     """Ask a node (id) for a new key; false if it is not connected. Called on the event loop."""
+    kept: Callable[[], CacheStatistics] = _nothing_kept
+    """How many answers are kept. Called on the event loop, as is the next."""
+    forget: Callable[[Selection], Awaitable[int]] = _nothing_to_forget
+    """Forget kept answers; returns how many."""
 
 
 def operator(request: Request) -> Actor:

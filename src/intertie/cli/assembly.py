@@ -12,6 +12,7 @@ from intertie.cli import apply as apply_command
 from intertie.cli import (
     audit,
     backup,
+    cache,
     check,
     keys,
     ledger,
@@ -65,6 +66,7 @@ def assemble(serve: Callable[..., int]) -> typer.Typer:
     cli.add_typer(upstreams.app, name="upstreams")
     cli.add_typer(nodes.app, name="nodes")
     cli.add_typer(routes.app, name="routes")
+    cli.add_typer(cache.app, name="cache")
     usage.register(cli)
     cli.add_typer(ledger.app, name="ledger")
     cli.add_typer(audit.app, name="audit")

@@ -10,9 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import msgspec
-
-from intertie.core.policy.answers import Kept, Selection
+from intertie.core.policy.answers import CacheStatistics, Kept, Selection
 from intertie.store.answer_file import AnswerFile
 
 WAITING: Final = 64
@@ -22,23 +20,6 @@ SHARE: Final = 4
 """No entry takes more than this part (a quarter) of the memory."""
 
 FILE: Final = "answers.db"
-
-
-class CacheStatistics(msgspec.Struct, frozen=True):
-    """What is kept. Sizes in bytes."""
-
-    memory_entries: int
-    memory_bytes: int
-    memory_limit: int
-    disk_entries: int
-    disk_bytes: int
-    disk_limit: int
-    dropped: int
-    """Reads and writes that the disk was too busy for."""
-    resets: int
-    """How often the file was damaged and begun again."""
-    failure: str
-    """Why the disk could not be used last; empty if it could."""
 
 
 class Bounds(NamedTuple):

@@ -88,6 +88,23 @@ class Selection(msgspec.Struct, frozen=True):
         )
 
 
+class CacheStatistics(msgspec.Struct, frozen=True):
+    """What is kept. Sizes in bytes."""
+
+    memory_entries: int = 0
+    memory_bytes: int = 0
+    memory_limit: int = 0
+    disk_entries: int = 0
+    disk_bytes: int = 0
+    disk_limit: int = 0
+    dropped: int = 0
+    """Reads and writes that the disk was too busy for."""
+    resets: int = 0
+    """How often the file was damaged and begun again."""
+    failure: str = ""
+    """Why the disk could not be used last; empty if it could."""
+
+
 _OVERHEAD: Final = 512
 """Bytes that an entry takes besides its body, about."""
 
