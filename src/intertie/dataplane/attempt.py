@@ -49,6 +49,7 @@ class Chooser:
         self._refused: dict[str, set[str]] = {}
         self._repeated = False
         self._waits: list[float] = []
+        self._full: list[GatewayError] = []
         self.errors: list[UpstreamError] = []
 
     def first(self, now: float) -> tuple[Candidate, Credential | None]:
@@ -84,6 +85,10 @@ class Chooser:
         while self._position < len(self._candidates):
             candidate = self._candidates[self._position]
             upstream = candidate.upstream
+            if (full := self._d.gate.blocked(self._x, candidate)) is not None:
+                self._full.append(full)
+                self._position += 1
+                continue
             credential = None
             if upstream.credentials:
                 credential = self._d.credentials.pick(upstream, now, self._refused.get(upstream.id, ()))
@@ -106,6 +111,8 @@ class Chooser:
         if self.errors:
             others = [e for e in self.errors if not isinstance(e, UpstreamDenied | UpstreamExhausted)]
             return others[-1] if others else self.errors[-1]
+        if self._full:
+            return min(self._full, key=lambda error: error.retry_after or 0.0)
         if self._waits:
             return UpstreamBusy("Every credential of this route's upstreams is resting.", retry_after=min(self._waits))
         wait = self._d.health.earliest([_key(candidate) for candidate in self._candidates], self._d.monotonic())
@@ -176,12 +183,18 @@ async def _rest(x: Exchange, delay: float, d: Dataplane) -> None:
 
 async def _attempt(x: Exchange, who: tuple[Candidate, Credential | None], reply: Reply, d: Dataplane) -> bytes:
     """Send once. Returns the last bytes to send to the client; closes the attempt's record however it ends."""
+    at = d.wall()
+    try:
+        d.gate.reserve(x, who[0], at)
+    except BaseException:
+        d.health.release(_key(who[0]), d.monotonic())
+        raise
     x.tries += 1
     attempt = Attempt(x.tries, *who)
     x.served = attempt.candidate
     x.running = attempt
     attempt.started = d.monotonic()
-    attempt.started_at = d.wall()
+    attempt.started_at = at
     learn(x, attempt, d)
     try:
         d.ledger.open(opening(x, attempt))
@@ -220,6 +233,8 @@ async def _send(x: Exchange, attempt: Attempt, reply: Reply, d: Dataplane) -> by
                 if not x.call.stream:
                     return await read_whole(x, attempt, wire, adapter, reply, watch)
                 attempt.reader = adapter.reader(x.call, wire.head)
+                if x.holding is not None and x.holding.bound is not None:
+                    attempt.reader = x.holding.capped(attempt.reader, x.call)
                 await relay_stream(x, attempt, wire, reply, watch)
                 return b""
     except UpstreamTimeout as error:
@@ -274,7 +289,9 @@ def _close(x: Exchange, attempt: Attempt, state: State, d: Dataplane, error: Gat
     now = d.monotonic()
     learned(x, attempt, d, now, well=state is State.OK)
     x.upstream_seconds += now - attempt.started
+    attempt.usage = d.gate.within(x, attempt.usage)
     close_attempt(x, attempt, state, now, error)
+    d.gate.close(x, x.attempts[-1])
 
 
 def _key(candidate: Candidate) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from intertie.core.terms import (
 )
 from intertie.dataplane.flights import Lead
 from intertie.dataplane.heartbeat import Pulse
+from intertie.dataplane.holding import Holding
 
 
 class Exchange:
@@ -33,9 +34,9 @@ class Exchange:
 
     __slots__ = (
         "account", "attempts", "body", "cache", "cache_key", "call", "caller", "committed", "cost", "deadline",
-        "direct", "docket", "error", "facts", "gone", "headers", "id", "leads", "operation", "plan", "pulse", "replayed", "restriction", "route",
-        "running", "served", "settled", "snapshot", "started", "started_at", "state", "status", "stopped", "tries",
-        "ttft", "upstream_seconds",
+        "direct", "docket", "error", "facts", "gone", "headers", "holding", "id", "leads", "operation", "plan",
+        "pulse", "replayed", "restriction", "route", "running", "served", "settled", "snapshot", "started",
+        "started_at", "state", "status", "stopped", "tries", "ttft", "upstream_seconds",
     )  # fmt: skip
 
     def __init__(self, request_id: str, operation: Operation, headers: Mapping[bytes, bytes], body: bytes) -> None:
@@ -95,6 +96,8 @@ class Exchange:
         """The kept answer that the client gets; written by `cache`."""
         self.leads: tuple[Lead, ...] = ()
         """What others may wait for until this request is over; written by `cache`."""
+        self.holding: Holding | None = None
+        """What it holds of limits; written by `admitted`."""
         self.gone = False
         """The client hung up; written by the door."""
         self.stopped: GatewayError | None = None

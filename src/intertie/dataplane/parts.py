@@ -16,6 +16,7 @@ from intertie.core.routing.retry_budget import RetryBudgets
 from intertie.core.routing.room import OFFLINE, Room
 from intertie.core.routing.traffic import Traffic
 from intertie.core.terms import NODE, Credential, Operation, Upstream
+from intertie.dataplane.admitted import Gate
 from intertie.dataplane.answers import Answers
 from intertie.dataplane.authenticate import HashKey
 from intertie.dataplane.observe import Counters, RequestLog, outcome
@@ -54,6 +55,7 @@ class Dataplane:
         self.links = links
         self.answers = answers
         self.counters = Counters()
+        self.gate = Gate(snapshots, log, lambda: self.monotonic(), lambda: self.wall())
         self.rng = random.Random()
         self.health = HealthBook(self.rng)
         self.traffic = Traffic()

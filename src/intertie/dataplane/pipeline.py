@@ -47,6 +47,7 @@ async def serve(x: Exchange, reply: Reply, d: Dataplane) -> None:
     finally:
         if x.leads:
             let_go(x, d)
+        d.gate.release(x)
         d.counters.in_flight -= 1
         now = d.monotonic()
         d.counters.finished(x, now)
@@ -66,6 +67,8 @@ async def _answer(x: Exchange, reply: Reply, d: Dataplane) -> bytes:
         x.route = resolve_direct(x.call, x.caller, x.snapshot, x.direct)
     x.deadline = x.started + _deadline(x)
     survey(x, d)
+    if (turn := d.gate.admit(x)) is not None:
+        await turn
     if concerns(x):
         return await answered(x, reply, d, lambda recorder: placed(x, recorder, d))
     return await placed(x, reply, d)
@@ -90,6 +93,7 @@ def _settle(x: Exchange, d: Dataplane) -> None:
     if x.account is not None:
         d.ledger.settle(x.account)
     x.settled = True
+    d.gate.booked(x)
 
 
 async def _refuse(x: Exchange, error: GatewayError, reply: Reply, d: Dataplane) -> None:

@@ -66,7 +66,9 @@ def error_head(x: Exchange, error: GatewayError) -> bytes:
     head = _WHOLE + _about(x)
     if error.client_may_retry is not None:
         head += b"x-should-retry: true\r\n" if error.client_may_retry else b"x-should-retry: false\r\n"
-    if error.status in (429, 503) or error.retry_after is not None:
+    if error.retry_after == math.inf:
+        pass  # no time will come
+    elif error.status in (429, 503) or error.retry_after is not None:
         head += b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after or 1.0))
     if error.status == 401:
         head += b"www-authenticate: Bearer\r\n"
@@ -75,6 +77,8 @@ def error_head(x: Exchange, error: GatewayError) -> bytes:
 
 def _about(x: Exchange) -> bytes:
     about = b"x-request-id: %b\r\nx-intertie-attempts: %d\r\n" % (x.id.encode(), x.tries)
+    if x.holding is not None:
+        about += x.holding.lines
     if x.route is not None:
         about += _route_line(x.route.model)
     if x.replayed is not None:

@@ -73,19 +73,20 @@ class Counters:
 
     def take(self, limits: Iterable[Limit], amounts: Amounts, now: float, at: float) -> Grant | Refusal:
         """Hold `amounts` of every limit, or of none. The refusal that takes longest to pass is the one named."""
-        held: list[Held] = []
-        worst: Refusal | None = None
-        for limit in limits:
-            amount = 1 if limit.measure is Measure.CONCURRENCY else getattr(amounts, limit.measure.value)
-            wait = self._wait(limit, amount, now, at)
-            if wait > 0:
-                if worst is None or wait > worst.wait:
-                    worst = Refusal(limit, wait)
-            else:
-                held.append(Held(limit, amount, ""))
+        limits = tuple(limits)
+        worst = self.look(limits, amounts, now, at)
         if worst is not None:
             return worst
-        return Grant([self._hold(one, now) for one in held])
+        return Grant([self._hold(Held(limit, _amount(limit, amounts), ""), now) for limit in limits])
+
+    def look(self, limits: Iterable[Limit], amounts: Amounts, now: float, at: float) -> Refusal | None:
+        """Why `take` would refuse at this moment, without taking anything."""
+        worst: Refusal | None = None
+        for limit in limits:
+            wait = self._wait(limit, _amount(limit, amounts), now, at)
+            if wait > 0 and (worst is None or wait > worst.wait):
+                worst = Refusal(limit, wait)
+        return worst
 
     def settle(self, grant: Grant, actual: Amounts, now: float) -> None:
         """End a grant with what was really taken. A second call changes nothing."""
@@ -98,7 +99,7 @@ class Counters:
                 if not self._running[limit.id]:
                     del self._running[limit.id]
                 continue
-            used: int = getattr(actual, limit.measure.value)
+            used = _amount(limit, actual)
             if limit.is_rate:
                 self._buckets[limit.id].take(used - amount, now)
             else:
@@ -182,3 +183,12 @@ class Counters:
             account.enter(window(limit.per, limit.zone, at))
         account.cap = limit.amount
         return account
+
+
+def _amount(limit: Limit, amounts: Amounts) -> int:
+    measure = limit.measure
+    if measure is Measure.REQUESTS:
+        return amounts.requests
+    if measure is Measure.TOKENS:
+        return amounts.tokens
+    return amounts.money if measure is Measure.MONEY else 1
