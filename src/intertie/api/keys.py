@@ -13,7 +13,7 @@ from intertie.api.permissions import Permission, need
 from intertie.api.state import AdminState, operator, state
 from intertie.controlplane import keys
 from intertie.controlplane.control import DEFAULT_PROJECT
-from intertie.controlplane.entries import Model, Name
+from intertie.controlplane.shapes import Model, Name
 from intertie.core.errors import BadCall
 from intertie.core.terms import Trust
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from intertie.controlplane import audit, config, keys, projects, routes, upstreams
+from intertie.controlplane import audit, config, keys, projects, routes, rules, upstreams
 from intertie.controlplane.audit import BY_GATEWAY, Actor
 from intertie.controlplane.config import Document
 from intertie.controlplane.control import Control
@@ -59,6 +59,8 @@ def apply(control: Control, organisation: str, document: Document, by: Actor = B
         run.remove_routes({route.model for route in document.routes})
         run.remove_upstreams({upstream.name for upstream in document.upstreams})
         run.remove_projects({project.name for project in document.projects})
+        for done, name in rules.write(connection, control, organisation, document.rules, by):
+            run.note(done, f"rule {name}")
         changes = run.changes()
         if changes.created or changes.updated or changes.removed:
             revision.bump(connection)

@@ -17,7 +17,8 @@ from pydantic import SecretStr, ValidationError
 from intertie import settings
 from intertie.controlplane import consistency, document
 from intertie.controlplane.consistency import Problem, nearest
-from intertie.controlplane.entries import Document, Entry, HeaderEntry, KeyEntry, SecretEntry, UpstreamEntry
+from intertie.controlplane.entries import Document, HeaderEntry, KeyEntry, SecretEntry, UpstreamEntry
+from intertie.controlplane.shapes import Entry
 from intertie.core import keys
 from intertie.core.errors import BadCall
 
@@ -27,7 +28,6 @@ E = TypeVar("E", bound=Entry)
 S = TypeVar("S", bound=SecretEntry)
 
 LATER: Final = {
-    "rules": "rules",
     "limits": "rate limits",
     "budgets": "budgets",
 }

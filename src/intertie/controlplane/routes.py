@@ -40,6 +40,8 @@ class RouteView(msgspec.Struct, frozen=True):
     max_attempts: int
     origin: str
     cache: CachePolicy | None = None
+    sticky: bool = False
+    fallback: Mapping[str, tuple[str, ...]] = {}
 
 
 def put(control: Control, organisation: str, entry: RouteEntry, by: Actor = BY_GATEWAY) -> Outcome:
@@ -67,6 +69,8 @@ def list_(control: Control, organisation: str) -> list[RouteView]:
             max_attempts=row.max_attempts,
             origin=row.origin,
             cache=route_options.cache(row.options),
+            sticky=route_options.sticky(row.options),
+            fallback=route_options.fallback(row.options),
         )
         for row in sorted(rows, key=lambda row: row.model)
     ]

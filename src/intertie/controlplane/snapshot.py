@@ -30,6 +30,7 @@ from intertie.store import keys as stored_keys
 from intertie.store import nodes as stored_nodes
 from intertie.store import revision as stored_revision
 from intertie.store import routes as stored_routes
+from intertie.store import rules as stored_rules
 from intertie.store import upstreams as stored_upstreams
 from intertie.store.nodes import ACTIVE, NodeRow
 from intertie.store.routes import RouteRow
@@ -92,6 +93,7 @@ def build(control: Control) -> Snapshot:
         route_rows = stored_routes.listed(connection)
         node_rows = stored_nodes.listed(connection)
         callers = dict(stored_keys.callers(connection))
+        rules = stored_rules.by_organisation(connection)
     prices = lru_cache(maxsize=4096)(control.prices)  # bounded: callers may ask a `*` route for any name
     active = [row for row in node_rows if row.state == ACTIVE]
     machines = implied.machines(active, upstream_rows)
@@ -109,6 +111,7 @@ def build(control: Control) -> Snapshot:
         callers=MappingProxyType(callers),
         routes=MappingProxyType(routes),
         upstreams=MappingProxyType(made),
+        rules=MappingProxyType(rules),
         nodes=MappingProxyType({(row.organisation, row.name): _node(row) for row in active}),
     )
 
@@ -123,6 +126,8 @@ def _route(row: RouteRow, machines: list[Machine]) -> Route:
         deadline=row.deadline,
         max_attempts=row.max_attempts,
         cache=route_options.cache(row.options),
+        sticky=route_options.sticky(row.options),
+        fallback=route_options.fallback(row.options),
     )
 
 
@@ -154,6 +159,7 @@ def _upstream(control: Control, row: UpstreamRow, prices: Callable[[str, str], P
             for credential in row.credentials
         ),
         trust=Trust(row.trust),
+        region=row.region or "",
         models=Models(listed, catalogue),
         headers=MappingProxyType(upstreams.headers(control.vault, row)),
         timeouts=Timeouts(row.connect_timeout, row.first_output_timeout, row.between_output_timeout),

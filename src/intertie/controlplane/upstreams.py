@@ -42,6 +42,7 @@ class UpstreamView(msgspec.Struct, frozen=True):
     provider: str
     base_url: str
     trust: Trust
+    region: str
     enabled: bool
     origin: str
     credentials: tuple[CredentialView, ...]
@@ -125,6 +126,7 @@ def write(
         provider=entry.provider,
         base_url=_base_url(entry),
         trust=entry.trust.value,
+        region=entry.region,
         headers=_headers(control.vault, organisation, upstream, entry, before),
         connect_timeout=entry.timeouts.connect,
         first_output_timeout=entry.timeouts.first_output,
@@ -167,10 +169,10 @@ def own_price(row: ModelRow) -> Price | None:
 def _record(
     connection: Connection, control: Control, by: Actor, before: UpstreamRow | None, after: UpstreamRow
 ) -> None:
-    looks = [None if row is None else _look(control.vault, row) for row in (before, after)]
-    if before is not None and before.headers != after.headers and looks[0] is not None and looks[1] is not None:
-        looks[0]["header_values"], looks[1]["header_values"] = "others", "new"
-    item = Item("upstream", after.id, *looks, name=after.name)
+    old, new = None if before is None else _look(control.vault, before), _look(control.vault, after)
+    if before is not None and old is not None and before.headers != after.headers:
+        old["header_values"], new["header_values"] = "others", "new"
+    item = Item("upstream", after.id, old, new, name=after.name)
     audit.changed(connection, control, after.organisation, by, item)
 
 
@@ -245,6 +247,7 @@ def _view(control: Control, row: UpstreamRow) -> UpstreamView:
         provider=row.provider,
         base_url=row.base_url,
         trust=Trust(row.trust),
+        region=row.region or "",
         enabled=row.enabled,
         origin=row.origin,
         credentials=tuple(CredentialView(credential.id, credential.label) for credential in row.credentials),

@@ -9,8 +9,8 @@ from typing import Final, Protocol
 from msgspec.structs import replace
 
 from intertie.core.errors import NoTarget
-from intertie.core.routing.candidate import Candidate, TargetKey
 from intertie.core.routing import sticky
+from intertie.core.routing.candidate import Candidate, TargetKey
 from intertie.core.routing.docket import Docket
 from intertie.core.routing.health import HealthBook, Standing
 from intertie.core.routing.known import Known
@@ -212,9 +212,7 @@ class _Planner:
             return sticky.kept(order, sticky.chosen(order, docket.conversation), conditions.traffic)
         return order
 
-    def _last_resort(
-        self, trial: Sequence[Candidate], out: Mapping[TargetKey, Candidate]
-    ) -> tuple[Candidate, ...]:
+    def _last_resort(self, trial: Sequence[Candidate], out: Mapping[TargetKey, Candidate]) -> tuple[Candidate, ...]:
         """Nobody is in full use: those that still answer something serve, else one probe per second goes through.
 
         Empty if this is not the call that probes.

@@ -124,6 +124,30 @@ def judge(rules: Sequence[Rule], target: TargetFacts) -> Verdict:
     return Verdict(True, preferred, why)
 
 
+def told(rule: Rule) -> str:
+    """A rule in words: `when tag private: require trust own`."""
+    demands = (("require", rule.require), ("prefer", rule.prefer), ("forbid", rule.forbid))
+    wanted = "; ".join(f"{verb} {_words(wish)}" for verb, wish in demands if wish is not None)
+    conditions = _conditions(rule.when)
+    return f"when {conditions}: {wanted}" if conditions else f"always: {wanted}"
+
+
+def _conditions(when: When) -> str:
+    lists = (
+        *(("key", when.key), ("project", when.project), ("tag", when.tag), ("model", when.model)),
+        *(("operation", when.operation), ("needs", when.needs), ("content", when.content)),
+    )
+    parts = [f"{name} {' or '.join(values)}" for name, values in lists if values]
+    parts += [f"header {name} {pattern}" for name, pattern in when.header.items()]
+    parts += [f"more than {when.larger_than} tokens"] if when.larger_than is not None else []
+    parts += [f"fewer than {when.smaller_than} tokens"] if when.smaller_than is not None else []
+    if (hours := when.hours) is not None:
+        span = "-".join(f"{minutes // 60:02d}:{minutes % 60:02d}" for minutes in (hours.start, hours.end))
+        days = "" if len(hours.days) == len(DAYS) else ",".join(DAYS[day] for day in sorted(hours.days)) + " "
+        parts.append(f"hours {days}{span} {hours.zone}")
+    return " and ".join(parts)
+
+
 def restriction(rules: Sequence[Rule]) -> str:
     """All that these rules require and forbid, as one text: what was answered under another is no answer here."""
     wishes = [(rule.require, rule.forbid) for rule in rules if rule.require is not None or rule.forbid is not None]

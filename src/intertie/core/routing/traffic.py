@@ -221,7 +221,9 @@ def _cell(tokens: int, stream: bool) -> int:  # noqa: FBT001 (one of two things 
 
 _NEAREST: Final = {
     kind + size: tuple(
-        other + near for other in (kind, _STREAMED - kind) for near in sorted(range(3), key=lambda n: (abs(n - size), n))
+        other + near
+        for other in (kind, _STREAMED - kind)
+        for near in sorted(range(3), key=lambda n: (abs(n - size), n))
     )
     for kind in (0, _STREAMED)
     for size in range(3)
