@@ -98,6 +98,7 @@ class Gateway:
             if document is not None:
                 applied = apply.apply(self.control, DEFAULT_ORGANISATION, document, by)
             self.dev_key = self._first_key()
+            self._trail.sign()
             admin_key = settings.admin_key or private_text(settings.data / "admin.key", _fresh_key)
             self._admin_key_hash = hash_key(self.control.vault.pepper, admin_key)
             durability: Any = settings.durability

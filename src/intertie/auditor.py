@@ -393,8 +393,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 1
     for problem in verdict.problems:
         _say(f"line {problem.line}: {problem.kind}: {problem.message}")
-    state = "clean" if verdict.clean else "BROKEN"
-    _say(f"{state}: {verdict.records} records up to {verdict.last}, {verdict.checkpoints} checkpoints")
+    _say(f"{'clean' if verdict.clean else 'BROKEN'}: {verdict.records} records up to {verdict.last}, {verdict.checkpoints} checkpoints")
     if not verdict.key_is_known:
         _say(f"signed by the key that the export itself names, {verdict.public_key}: give --public-key to be sure")
     return 0 if verdict.clean else 1

@@ -16,6 +16,20 @@ from intertie.store import audit
 from intertie.store.audit import ALL, AuditRow, Wanted
 from intertie.store.database import Connection
 
+__all__ = [
+    "ALL",
+    "BY_GATEWAY",
+    "GATEWAY",
+    "Actor",
+    "Item",
+    "Wanted",
+    "changed",
+    "flush",
+    "list_",
+    "record",
+    "refuse",
+]
+
 GATEWAY: Final = "gateway"
 _LOG: Final = logging.getLogger("intertie.audit")
 

@@ -188,11 +188,11 @@ def _record(
     secret: bool = False,
 ) -> None:
     """`secret`: the key itself was replaced, which the hint may not show."""
-    looks = [None if row is None else _look(row) for row in (before, after)]
-    if secret and looks[0] is not None and looks[1] is not None:
-        looks[0]["key"], looks[1]["key"] = "another", "new"
+    old, new = None if before is None else _look(before), _look(after)
+    if secret and old is not None:
+        old["key"], new["key"] = "another", "new"
     verb = "revoke" if after.revoked_at is not None else ""
-    item = Item("key", after.id, *looks, name=f"{after.project}/{after.name}")
+    item = Item("key", after.id, old, new, name=f"{after.project}/{after.name}")
     audit.changed(connection, control, after.organisation, by, item, verb=verb)
 
 

@@ -48,9 +48,11 @@ def write(
 
 def note(connection: Connection, control: Control, by: Actor, before: ProjectRow | None, after: ProjectRow) -> None:
     """Records what became of a project, inside the caller's transaction."""
-    looks = [None if row is None or row.removed_at is not None else _look(row) for row in (before, after)]
-    audit.changed(connection, control, after.organisation, by, Item("project", after.name, *looks))
+    item = Item("project", after.name, None if before is None else _look(before), _look(after))
+    audit.changed(connection, control, after.organisation, by, item)
 
 
-def _look(row: ProjectRow) -> dict[str, object]:
+def _look(row: ProjectRow) -> dict[str, object] | None:
+    if row.removed_at is not None:
+        return None
     return {name: value for name, value in msgspec.structs.asdict(row).items() if name not in {"organisation", "name"}}
