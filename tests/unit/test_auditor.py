@@ -73,15 +73,11 @@ def altered(line: bytes, **members: Any) -> bytes:
 
 def test_a_whole_export_is_clean() -> None:
     """Whatever it has: nothing, records, checkpoints, records from before there were hashes."""
-    for export in (
-        lines([]),
-        lines(records(1)),
-        lines(records(9), signed=(3, 9)),
-        lines(records(3, old=4), signed=(6,)),
-    ):
-        verdict = check(export)
-        assert verdict.problems == ()
-        assert verdict.clean
+    for export in (lines([]), lines(records(1)), lines(records(9), signed=(3, 9))):
+        assert check(export).clean
+    verdict = check(lines(records(3, old=4), signed=(6,)))
+
+    assert verdict.problems == ()
     assert (verdict.records, verdict.checkpoints, verdict.first, verdict.last) == (8, 1, 1, 8)
 
 

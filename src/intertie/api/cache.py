@@ -44,6 +44,5 @@ async def clear(
 ) -> Response:
     """Forget kept answers: all of the organisation, or those that fit everything given."""
     which = cache.selection(state.organisation, route=route, prefix=prefix, key=key, idempotency=idempotency)
-    count = await state.forget(which)
-    await run_in_threadpool(cache.cleared, state.control, state.organisation, operator(request), which, count)
-    return shown(ClearedAnswer(count))
+    await run_in_threadpool(cache.clearing, state.control, state.organisation, operator(request), which)
+    return shown(ClearedAnswer(await state.forget(which)))

@@ -203,7 +203,7 @@ def _told(detail: dict[str, Any]) -> str:
     elif isinstance(one := after if before is None else before, dict):
         shown.pop("before", None)
         shown.pop("after", None)
-        shown |= one
+        shown = {**one, **shown}
     for name in ("since", "created_at", "revoked_at", "removed_at"):
         if isinstance(shown.get(name), int | float):
             shown[name] = moment(shown[name])

@@ -1,4 +1,4 @@
-"""Kept answers: which ones an operator means, and the record that they were cleared."""
+"""Kept answers: which ones an operator means, and the record that they are cleared."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from intertie.controlplane.control import Control
 from intertie.core.errors import BadCall
 from intertie.core.policy.answers import CacheStatistics, Selection, Space
 
-__all__ = ["CacheStatistics", "Selection", "cleared", "selection"]
+__all__ = ["CacheStatistics", "Selection", "clearing", "selection"]
 
 _KEY_BYTES = 32
 
@@ -36,9 +36,9 @@ def selection(
     return Selection(organisation, Space.IDEMPOTENCY if idempotency else Space.CACHE, route, prefix, raw)
 
 
-def cleared(control: Control, organisation: str, by: Actor, which: Selection, count: int) -> None:
-    """Records that answers were cleared: how many, and how they were chosen."""
+def clearing(control: Control, organisation: str, by: Actor, which: Selection) -> None:
+    """Records that answers are about to be cleared, and how they were chosen: first the record, then the deed."""
     words = {"route": which.route, "prefix": which.prefix, "key": which.key.hex() if which.key else None}
     chosen = {name: word for name, word in words.items() if word is not None}
     with control.database.write() as connection:
-        audit.record(connection, control, organisation, by, "cache.clear", which.space.value, count=count, **chosen)
+        audit.record(connection, control, organisation, by, "cache.clear", which.space.value, **chosen)

@@ -84,6 +84,7 @@ CHANGES = (
         "/api/apply",
     ),
     Change("GET", "/api/backup", None, ("backup.take",), "/api/backup"),
+    Change("DELETE", "/api/cache?route=r", None, ("cache.clear",), "/api/cache"),
     Change("POST", "/api/nodes/tokens", {"name": "rig"}, ("token.create",), "/api/nodes/tokens"),
 )  # fmt: skip
 
