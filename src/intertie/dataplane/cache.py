@@ -26,7 +26,8 @@ from intertie.core.policy.answers import (
     idempotency_key,
     may_give,
 )
-from intertie.core.terms import NODE, State
+from intertie.core.routing.resolve import ANY
+from intertie.core.terms import NODE, Route, State
 from intertie.core.wire import unfold
 from intertie.core.wire.canonical import Ambiguous
 from intertie.core.wire.sse import KEEP_ALIVE, event
@@ -347,10 +348,10 @@ async def _kept(x: Exchange, lead: Lead, now: float) -> Kept | None:
             usage = x.running.reader.unasked
     else:
         complete = await _off_loop(len(body), unfold.is_complete, body, x.operation, expected)
-    if not (complete or for_key):
-        return None
     assert x.served is not None
     upstream = x.served.upstream
+    if not for_key and not (complete and _is_own(x.route, upstream.id, x.served.target.model)):
+        return None
     return Kept(
         space=lead.space,
         form=form,
@@ -366,6 +367,11 @@ async def _kept(x: Exchange, lead: Lead, now: float) -> Kept | None:
         expires_at=expires_at,
         digest=digest,
     )
+
+
+def _is_own(route: Route, upstream: str, model: str) -> bool:
+    """True if the route itself names this target. What a fallback says depends on more than the key of a call."""
+    return any(target.upstream == upstream and target.model in (ANY, model) for target in route.targets)
 
 
 async def _off_loop(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -151,7 +151,7 @@ def _conditions(when: When) -> str:
 def restriction(rules: Sequence[Rule]) -> str:
     """All that these rules require and forbid, as one text: what was answered under another is no answer here."""
     wishes = [(rule.require, rule.forbid) for rule in rules if rule.require is not None or rule.forbid is not None]
-    return msgspec.json.encode(wishes).decode() if wishes else ""
+    return msgspec.json.encode(wishes, order="deterministic").decode() if wishes else ""
 
 
 def holds(when: When, call: CallFacts) -> bool:

@@ -33,6 +33,7 @@ class Counted(Protocol):
     usage: Usage | None
     model: str
     pieces: int
+    unasked: bytes
 
     @property
     def over(self) -> bool:
@@ -99,6 +100,11 @@ class CappedReader:
     def model(self) -> str:
         """The model that served."""
         return self._inner.model
+
+    @property
+    def unasked(self) -> bytes:
+        """The usage event that the client did not ask for."""
+        return self._inner.unasked
 
     @property
     def pieces(self) -> int:
