@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from intertie.core.policy.answers import Kept, Selection, Space
-from intertie.store.sqlite import dbapi2, private_file
+from intertie.store.sqlite import ENGINE, private_file
 
 T = TypeVar("T")
 
@@ -134,7 +134,7 @@ class AnswerFile:
     def close(self) -> None:
         """Put the log into the file and let go of it."""
         if self._connection is not None:
-            with contextlib.suppress(dbapi2.Error):
+            with contextlib.suppress(ENGINE.Error):
                 self._connection.close()
             self._connection = None
 
@@ -146,12 +146,12 @@ class AnswerFile:
             if self._connection is None:
                 self._open()
             result = work(self._connection)
-        except dbapi2.OperationalError as error:
+        except ENGINE.OperationalError as error:
             # Locked, full, or the disk itself fails: nothing that beginning again would mend.
             self._failed(str(error))
             self.close()  # which rolls back
             return None
-        except dbapi2.Error as error:
+        except ENGINE.Error as error:
             self._begin_again(str(error))
             return None
         except OSError as error:
@@ -162,7 +162,7 @@ class AnswerFile:
 
     def _open(self) -> None:
         private_file(self._path)
-        connection = dbapi2.connect(str(self._path), isolation_level=None, check_same_thread=False)
+        connection = ENGINE.connect(str(self._path), isolation_level=None, check_same_thread=False)
         self._connection = connection
         connection.execute(f"PRAGMA page_size = {_PAGE}")
         for line in _SETTINGS:
@@ -170,7 +170,7 @@ class AnswerFile:
         found = connection.execute("PRAGMA user_version").fetchone()[0]
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if tables and found != _LAYOUT:
-            raise dbapi2.DatabaseError(f"layout {found}")
+            raise ENGINE.DatabaseError(f"layout {found}")
         for line in _TABLE:
             connection.execute(line)
         connection.execute(f"PRAGMA user_version = {_LAYOUT}")
