@@ -21,11 +21,13 @@ from intertie.api import (
     install,
     keys,
     ledger,
+    limits,
     nodes,
     probes,
     problems,
     projects,
     routes,
+    rules,
     status,
     tokens,
     upstreams,
@@ -64,7 +66,17 @@ def make_admin(state: AdminState) -> FastAPI:
     app.state.admin = state
     app.state.allowed = _allowed
     app.state.registry = make_registry()
-    configuration = (keys, projects, upstreams, routes, tokens, nodes, apply)  # /nodes/tokens before /nodes/{name}
+    configuration = (
+        keys,
+        projects,
+        upstreams,
+        routes,
+        rules,
+        limits,
+        tokens,
+        nodes,
+        apply,
+    )  # /nodes/tokens before /nodes/{name}
     rest = (usage, cache, ledger, audit, backup, status, document, probes, install, enrolment)
     nouns = (*configuration, *rest)
     for router in (*(noun.router for noun in nouns), _rest):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
+import msgspec
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 
 from intertie.api.document import shown, speaks
@@ -18,6 +19,8 @@ from intertie.api.upstreams import RemovedAnswer
 from intertie.controlplane import config, routes
 from intertie.controlplane.entries import RouteEntry
 from intertie.controlplane.routes import RouteView
+from intertie.controlplane.rule_entries import QuestionEntry
+from intertie.dataplane.explain import Explanation, Question
 
 router: Final = APIRouter(prefix="/api/routes", tags=["routes"])
 State = Annotated[AdminState, Depends(state)]
@@ -38,6 +41,14 @@ def put(state: State, request: Request, body: Annotated[dict[str, Any], Body()])
     outcome = routes.put(state.control, state.organisation, entry, operator(request))
     state.changed()
     return shown(WriteAnswer(entry.model, outcome))
+
+
+@router.post("/explain", dependencies=[need(Permission.ROUTES_READ)])
+@speaks(answer=Explanation, takes=QuestionEntry)
+async def explain(state: State, body: Annotated[dict[str, Any], Body()]) -> Response:
+    """Say, before anything is sent, who would be asked for a call, in which order, and why not the others."""
+    asked = config.receive_entry(QuestionEntry, body)
+    return shown(state.explain(msgspec.convert(asked.model_dump(exclude_none=True), Question)))
 
 
 @router.delete("", dependencies=[need(Permission.ROUTES_WRITE)])

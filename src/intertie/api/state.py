@@ -13,7 +13,11 @@ from intertie.controlplane.cache import CacheStatistics, Selection
 from intertie.controlplane.control import DEFAULT_ORGANISATION, Control
 from intertie.controlplane.ledger import Problem
 from intertie.controlplane.status import HealthView
+from intertie.core.errors import Overloaded
+from intertie.core.policy.limits import Limit
 from intertie.core.terms import Snapshot
+from intertie.dataplane.explain import Explanation, Question
+from intertie.dataplane.admitted import Standing
 from intertie.dataplane.observe import Counters
 from intertie.dataplane.transport.link import Presence
 
@@ -36,6 +40,10 @@ async def _nothing_to_forget(_: Selection) -> int:
 
 def _not_connected(_: str) -> bool:
     return False
+
+
+def _nothing_to_explain(_: Question) -> Explanation:
+    raise Overloaded("This process answers no calls, so there is nothing to explain.", retry_after=5)
 
 
 @dataclass
@@ -67,6 +75,10 @@ class AdminState:
     organisation: str = DEFAULT_ORGANISATION
     presence: Callable[[], list[Presence]] = _nobody
     """The nodes that are connected. Called on the event loop."""
+    explain: Callable[[Question], Explanation] = _nothing_to_explain
+    """Who would answer a call now. Called on the event loop."""
+    standing: Callable[[Limit], Standing] | None = None
+    """How much of a limit is taken. Called on the event loop."""
     ask_rotation: Callable[[str], bool] = _not_connected
     """Ask a node (id) for a new key; false if it is not connected. Called on the event loop."""
     kept: Callable[[], CacheStatistics] = _nothing_kept

@@ -38,6 +38,7 @@ class UpstreamAnswer(msgspec.Struct, frozen=True):
     provider: str
     base_url: str
     trust: str
+    region: str
     enabled: bool
     origin: str
     models: tuple[ModelView, ...]

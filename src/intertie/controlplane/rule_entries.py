@@ -217,3 +217,27 @@ def _days(text: str) -> frozenset[int]:
             at = (at + 1) % 7
             found.add(at)
     return frozenset(found)
+
+
+class DraftEntry(Entry):
+    """Rules that are not in force, and the span of recorded traffic to try them on (UTC seconds)."""
+
+    rules: list[RuleEntry] = Field(max_length=200)
+    since: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    until: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+
+class QuestionEntry(Entry):
+    """A call as far as placing it depends on it."""
+
+    model: Model
+    key: str = Field(default="", max_length=200)
+    tags: list[Tag] = Field(default=[], max_length=16)
+    headers: dict[str, str] = Field(default={}, max_length=50)
+    needs: list[Annotated[str, AfterValidator(_need)]] = Field(default=[])
+    content: list[Annotated[str, AfterValidator(_content)]] = Field(default=[])
+    tokens: Tokens = 0
+    max_output: Tokens | None = None
+    operation: Operation = Operation.CHAT
+    stream: bool = False
+    trust: Trust | None = None

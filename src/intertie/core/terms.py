@@ -276,7 +276,7 @@ class Considered(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `score` is what its strategy compared, in the strategy's own unit; lower is better. `base` is its place before rules;
     `None` if health, room or reach kept it out, whatever rules say. `setback` put it behind others whatever rules
-    prefer: 1 just back, 2 full, 4 degraded, summed. `latency`, in seconds, is there where a rule asked for it.
+    prefer: 1 just back, 2 full, 4 degraded, summed. `latency` in seconds is there where a rule asked; 0: not measured.
     """
 
     upstream: str

@@ -90,4 +90,6 @@ def _both(x: Exchange, model: str) -> tuple[Rule, ...]:
 
 
 def _behind(one: Considered, stage: int) -> Considered:
-    return replace(one, setback=one.setback + _STAGE * stage, why=f"fallback; {one.why}")
+    """What rules keep out of it stays out of a replay: the rules for its own model are not in the record."""
+    base = one.base if one.allowed else None
+    return replace(one, base=base, setback=one.setback + _STAGE * stage, why=f"fallback; {one.why}")

@@ -65,8 +65,8 @@ class Docket:
 
     def ruled_out(self, ones: Sequence[Candidate], base: Sequence[Candidate]) -> None:
         """Rules alone keep these out; each is given the place it would have in `base`."""
-        for one in ones:
-            place = sum(other.turn() <= one.turn() for other in base) - 0.5
+        for number, one in enumerate(ones):
+            place = sum(other.turn() <= one.turn() for other in base) - 0.5 + number / 1000
             self._out.append(self._row(one, place, allowed=False))
 
     def place(self, order: Iterable[Candidate], base: Sequence[Candidate]) -> None:
@@ -84,7 +84,7 @@ class Docket:
             allowed=allowed,
             base=base,
             setback=one.setback,
-            latency=one.latency if self.latency else None,
+            latency=(one.latency or 0.0) if self.latency else None,
         )
 
 

@@ -14,7 +14,7 @@ from intertie.core.routing.candidate import Candidate, TargetKey
 from intertie.core.routing.docket import Docket
 from intertie.core.routing.health import HealthBook, Standing
 from intertie.core.routing.known import Known
-from intertie.core.routing.reach import reachable
+from intertie.core.routing.reach import nothing, reachable
 from intertie.core.routing.room import OFFLINE, Room
 from intertie.core.routing.sharing import shared
 from intertie.core.routing.strategies import load
@@ -94,17 +94,18 @@ def plan(
     `docket` brings the rules and takes down what became of each target, also if nothing is left.
     Raises `NoEligibleTarget` if no target is allowed, `NoTarget` with `retry_after` if none can be asked now.
     """
-    eligible, ruled = reachable(call, caller, route, snapshot, conditions, docket, now)
+    reach = reachable(call, caller, route, snapshot, conditions, docket, now)
     planner = _Planner(call, route, conditions, now, docket)
+    order: Sequence[Candidate] = ()
+    base: Sequence[Candidate] = ()
     try:
-        order, base = planner.decided(eligible)
-    except NoTarget:
+        if not reach.allowed:
+            raise nothing(reach)
+        order, base = planner.decided(reach.allowed)
+    finally:
         if docket is not None and docket.noting:
-            planner.note_ruled(ruled, ())
-        raise
-    if docket is not None and docket.noting:
-        docket.place(order, base)
-        planner.note_ruled(ruled, base)
+            docket.place(order, base)
+            planner.note_ruled(reach.ruled, base)
     return tuple(order)
 
 
@@ -127,7 +128,8 @@ class _Planner:
             raise _nobody("", away, AWAY_WAIT)
         health, now = self._conditions.health, self._now
         if len(eligible) == 1 and health.standing(eligible[0].key, now) is Standing.READY:
-            return eligible, eligible
+            only = self._ordered(eligible)
+            return only, only
         usable: list[Candidate] = []
         out: dict[TargetKey, Candidate] = {}
         resting: dict[TargetKey, Candidate] = {}
@@ -261,7 +263,7 @@ class _Planner:
                 self._docket.out(one, self._conditions.health.reason(one.key), one.latency)
 
 
-def _open(eligible: list[Candidate], conditions: Conditions) -> tuple[list[Candidate], list[Candidate]]:
+def _open(eligible: Sequence[Candidate], conditions: Conditions) -> tuple[list[Candidate], list[Candidate]]:
     """Those that take work now, nodes among them with their room; and the nodes that do not."""
     found: list[Candidate] = []
     away: list[Candidate] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from intertie.core.errors import NoEligibleTarget
 from intertie.core.routing.candidate import Candidate
@@ -18,6 +18,16 @@ INELIGIBLE_WAIT: Final = 60.0
 _NAMED: Final = 3
 """Rules that an error names, at most."""
 _NONE: Final[frozenset[str]] = frozenset()
+
+
+class Reach(NamedTuple):
+    """Whom a call may reach."""
+
+    allowed: list[Candidate]
+    ruled: list[Candidate]
+    """Those that rules alone forbid it."""
+    refusals: list[str]
+    """Why not the others."""
 
 
 class Conditions(Protocol):
@@ -41,11 +51,8 @@ def reachable(
     conditions: Conditions,
     docket: Docket | None,
     now: float,
-) -> tuple[list[Candidate], list[Candidate]]:
-    """The targets this call may ever reach, in the route's order; and those that rules alone forbid it.
-
-    Raises `NoEligibleTarget` if there are none of the former, naming the rules that left nothing.
-    """
+) -> Reach:
+    """The targets this call may ever reach, in the route's order; and whom it may not, and why."""
     allowed: list[Candidate] = []
     ruled: list[Candidate] = []
     refusals: list[str] = []
@@ -71,12 +78,7 @@ def reachable(
         refusals.append(why)
         if docket is not None and docket.noting:
             _write_down(docket, upstream, target, caller, why)
-    if allowed:
-        return allowed, ruled
-    if docket is not None and docket.noting:
-        for one in ruled:
-            docket.out(one, one.rule, one.latency)
-    raise _nothing(refusals, ruled)
+    return Reach(allowed, ruled, refusals)
 
 
 def facts_of(upstream: Upstream, model: str, snapshot: Snapshot, latency: float | None) -> TargetFacts:
@@ -115,10 +117,10 @@ def _write_down(docket: Docket, upstream: Upstream | None, target: Target, calle
     docket.unknown(upstream.name if own and upstream is not None else target.upstream, target.model, why)
 
 
-def _nothing(refusals: list[str], ruled: Sequence[Candidate]) -> NoEligibleTarget:
-    """Rules are named to the caller: the operator's own, and without them nobody could tell what to change."""
-    by_rule = list(dict.fromkeys(one.rule for one in ruled))
-    counted = [*refusals, *(one.rule for one in ruled)]
+def nothing(reach: Reach) -> NoEligibleTarget:
+    """Nobody is allowed. Rules are named to the caller: else nobody could tell what to change."""
+    by_rule = list(dict.fromkeys(one.rule for one in reach.ruled))
+    counted = [*reach.refusals, *by_rule]
     named = "; ".join(by_rule[:_NAMED])
     told = f" {named[:1].upper()}{named[1:]}." if named else ""
     return NoEligibleTarget(

@@ -40,7 +40,8 @@ def conversation(call: Call, organisation: str) -> bytes | None:
         digest.update(len(part).to_bytes(4) + part)
     try:
         for message in _MESSAGES.decode(raw):
-            digest.update(len(message := bytes(message)).to_bytes(4) + message)
+            raw_message = bytes(message)
+            digest.update(len(raw_message).to_bytes(4) + raw_message)
             if _ROLE.decode(message).role == "user":
                 break
     except (msgspec.DecodeError, RecursionError):
