@@ -30,7 +30,7 @@ def explain(
     """Say who would be asked for a call now, in which order, and why not the others. Nothing is sent."""
     question: dict[str, Any] = {"model": model, "key": key, "tags": tag or [], "needs": needs or [], "tokens": tokens}
     if max_output is not None:
-        question["max_output"] = max_output
+        question["output"] = max_output
     found: dict[str, Any] = session().client().post("/routes/explain", question)
     if json:
         as_json(found)

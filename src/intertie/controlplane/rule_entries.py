@@ -237,7 +237,7 @@ class QuestionEntry(Entry):
     needs: list[Annotated[str, AfterValidator(_need)]] = Field(default=[])
     content: list[Annotated[str, AfterValidator(_content)]] = Field(default=[])
     tokens: Tokens = 0
-    max_output: Tokens | None = None
+    output: Tokens | None = None
     operation: Operation = Operation.CHAT
     stream: bool = False
     trust: Trust | None = None

@@ -33,7 +33,8 @@ class Question(msgspec.Struct, frozen=True):
     content: tuple[str, ...] = ()
     tokens: int = 0
     """Of input."""
-    max_output: int | None = None
+    output: int | None = None
+    """Most tokens that the caller allows."""
     operation: Operation = Operation.CHAT
     stream: bool = False
     trust: Trust | None = None
@@ -78,7 +79,7 @@ def explain(d: Dataplane, organisation: str, question: Question) -> Explanation:
         headers={name.lower(): value for name, value in question.headers.items()},
         needs=frozenset(question.needs),
         tokens=question.tokens,
-        output=question.max_output,
+        output=question.output,
         content=frozenset(question.content),
         trust=caller.trust,
         at=d.wall(),
