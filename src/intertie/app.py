@@ -23,6 +23,7 @@ from intertie.api.inference import Inference, Receive, Scope, Send, is_inference
 from intertie.api.links import LinkDoor
 from intertie.console.status import make_console
 from intertie.controlplane import apply, keys, ledger, migrate, prices, projects, snapshot, trail
+from intertie.controlplane.accounts import Accounts
 from intertie.controlplane.apply import Changes
 from intertie.controlplane.audit import GATEWAY, Actor
 from intertie.controlplane.config import Document
@@ -36,6 +37,8 @@ from intertie.core.providers import load
 from intertie.core.routing.credentials import CredentialState
 from intertie.core.terms import Credential, Upstream
 from intertie.dataplane.answers import Answers
+from intertie.dataplane.explain import explain
+from intertie.dataplane.alerting import Alerting
 from intertie.dataplane.observe import RequestLog
 from intertie.dataplane.parts import Dataplane
 from intertie.dataplane.shedding import Shedder, memory_of_machine, resident_bytes
@@ -128,6 +131,8 @@ class Gateway:
             links=self.links,
             answers=Answers(self._kept, vault.salt),
         )
+        self._accounts = Accounts(self.control, self.dataplane.gate, self.snapshots)
+        self._alerting = Alerting(self.dataplane.gate, self.snapshots, self._transports, self._log)
         self._link_door = LinkDoor(
             self.control,
             self.links,
@@ -146,13 +151,14 @@ class Gateway:
             # There the two clocks part while the machine sleeps; deadlines must be on the timers' clock.
             self.dataplane.monotonic = self.links.clock = loop.time
         inference = Inference(self.dataplane)
+        self._accounts.attach(loop, self._loader.flush, inference.running)
         settings = self._settings
         limits = EdgeLimits(body_limit=settings.body_limit, hosts=settings.hosts())
         doors = self._doors(inference)
         server = make_server(
             doors, host=settings.host, port=settings.port, limits=limits, lifespan="off", upgrades=self._link_door
         )
-        self.snapshots.swapped = partial(loop.call_soon_threadsafe, self._link_door.reconcile)
+        self.snapshots.swapped = partial(loop.call_soon_threadsafe, self._swapped, inference)
         state_file = settings.data / STATE_FILE
         self._spool.start()
         self._loader.start()
@@ -194,8 +200,10 @@ class Gateway:
             ready=self._not_ready,
             snapshot=lambda: self.snapshots.current,
             clear_credentials=self.dataplane.credentials.clear,
+            explain=partial(explain, self.dataplane, DEFAULT_ORGANISATION),
             presence=self.links.presence,
             ask_rotation=self.links.ask_rotation,
+            standing=self.dataplane.gate.standing,
             verify=lambda: ledger.verify(self.control, self._spool),
             counters=self.dataplane.counters,
             kept=self._kept.statistics,
@@ -276,14 +284,9 @@ class Gateway:
                 self._log.event("configuration_unreadable", error=f"{type(error).__name__}: {error}"[:300])
 
     def _alert(self, upstream: Upstream, credential: Credential, error: GatewayError) -> None:
-        self._log.event(
-            "alert",
-            reason="credential_parked",
-            upstream=upstream.name,
-            credential=credential.id,
-            detail=error.detail,
-            remedy=f"replace it, then: intertie upstreams clear {upstream.name}",
-        )
+        what = {"upstream": upstream.name, "credential": credential.id, "detail": error.detail}
+        remedy = f"replace it, then: intertie upstreams clear {upstream.name}"
+        self._log.event("alert", reason="credential_parked", **what, remedy=remedy)
 
     def _first_key(self) -> str | None:
         """A key to begin with, for an operator whose configuration names none."""
@@ -293,6 +296,11 @@ class Gateway:
         return keys.create(self.control, DEFAULT_ORGANISATION, DEFAULT_PROJECT, "dev").secret
 
     # -- the end -----------------------------------------------------------------------------------------------------
+
+    def _swapped(self, inference: Inference) -> None:
+        """Another configuration is in force: what it no longer allows ends."""
+        self._link_door.reconcile()
+        inference.recheck()
 
     def _told_to_stop(self) -> None:
         if self._stopping.is_set():
@@ -329,6 +337,7 @@ class Gateway:
     async def _put_away(self) -> None:
         """Intake has stopped: settle, empty the queues, then close what they flow into."""
         self.snapshots.swapped = lambda: None
+        await self._alerting.close()
         await self._transports.close()
         if self.dataplane.answers is not None:
             await self.dataplane.answers.settled()

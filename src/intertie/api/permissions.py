@@ -34,6 +34,8 @@ class Permission(StrEnum):
     UPSTREAMS_WRITE = "upstreams:write"
     ROUTES_READ = "routes:read"
     ROUTES_WRITE = "routes:write"
+    LIMITS_READ = "limits:read"
+    LIMITS_WRITE = "limits:write"
     CONFIGURATION_CHECK = "configuration:check"
     CONFIGURATION_APPLY = "configuration:apply"
     NODES_READ = "nodes:read"

@@ -16,8 +16,8 @@ from intertie.controlplane.status import HealthView
 from intertie.core.errors import Overloaded
 from intertie.core.policy.limits import Limit
 from intertie.core.terms import Snapshot
-from intertie.dataplane.explain import Explanation, Question
 from intertie.dataplane.admitted import Standing
+from intertie.dataplane.explain import Explanation, Question
 from intertie.dataplane.observe import Counters
 from intertie.dataplane.transport.link import Presence
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from intertie.controlplane import audit, config, keys, projects, routes, rules, upstreams
+from intertie.controlplane import alerts, audit, config, keys, limits, projects, routes, rules, upstreams
 from intertie.controlplane.audit import BY_GATEWAY, Actor
 from intertie.controlplane.config import Document
 from intertie.controlplane.control import Control
@@ -61,6 +61,10 @@ def apply(control: Control, organisation: str, document: Document, by: Actor = B
         run.remove_projects({project.name for project in document.projects})
         for done, name in rules.write(connection, control, organisation, document.rules, by):
             run.note(done, f"rule {name}")
+        for done, name in limits.write(connection, control, organisation, document, by):
+            run.note(done, f"limit {name}")
+        if (done := alerts.write(connection, control, organisation, document.alerts, by)) is not Outcome.UNCHANGED:
+            run.note(done, "alerts")
         changes = run.changes()
         if changes.created or changes.updated or changes.removed:
             revision.bump(connection)
@@ -102,7 +106,9 @@ class _Run:
         )
 
     def project(self, entry: ProjectEntry) -> None:
-        outcome = projects.write(self.connection, self.control, self.organisation, entry.name, Origin.CONFIG, self.by)
+        outcome = projects.write(
+            self.connection, self.control, self.organisation, entry.name, Origin.CONFIG, self.by, entry.max_output
+        )
         self.note(outcome, f"project {entry.name}")
         for key in entry.keys:
             written = keys.write(

@@ -27,12 +27,9 @@ __all__ = ["ConfigProblems", "Document", "Problem", "digest", "dump", "parse", "
 E = TypeVar("E", bound=Entry)
 S = TypeVar("S", bound=SecretEntry)
 
-LATER: Final = {
-    "limits": "rate limits",
-    "budgets": "budgets",
-}
-"""Keys of the full design that this version does not act on: refused, because an ignored limit is worse than none."""
-
+_LIMITS: Final = ("limits", "quotas", "budgets", "max_output")
+"""What a file says beside the noun it limits and the admin API says at a place of its own."""
+_SHORTEST: Final = 16
 _ENROL: Final = "a machine becomes a node by enrolling: intertie nodes token NAME; routes then name it as {node: NAME}"
 
 
@@ -69,6 +66,7 @@ def receive_entry(kind: type[E], payload: Mapping[str, Any]) -> E:
     made, found = _validated(kind, payload, resolved=True)
     if issubclass(kind, UpstreamEntry):
         found += consistency.upstream_problems(payload)
+    found += [Problem(name, "is not set here", "use PUT /api/limits") for name in _LIMITS if payload.get(name)]
     if found or made is None:
         raise ConfigProblems(found)
     wrapped = Document(upstreams=[made]) if isinstance(made, UpstreamEntry) else Document()
@@ -150,7 +148,10 @@ def _with_secrets(document_: Document, fetch: Callable[[Any, str], Any]) -> Docu
         entry.model_copy(update={"keys": [key(k, f"projects[{i}].keys[{n}]") for n, k in enumerate(entry.keys)]})
         for i, entry in enumerate(document_.projects)
     ]
-    return document_.model_copy(update={"upstreams": upstreams, "projects": projects})
+    alerts = document_.alerts
+    if alerts is not None:
+        alerts = alerts.model_copy(update={"secret": fetch(alerts.secret, "alerts.secret")})
+    return document_.model_copy(update={"upstreams": upstreams, "projects": projects, "alerts": alerts})
 
 
 def _secret_problems(document_: Document) -> Iterator[Problem]:
@@ -161,6 +162,8 @@ def _secret_problems(document_: Document) -> Iterator[Problem]:
         value = entry.reveal()
         if path.startswith("projects") and (flaw := keys.flaw(value)):
             found.append(Problem(path, f"cannot be an API key: {flaw}"))
+        elif path.startswith("alerts") and len(value) < _SHORTEST:
+            found.append(Problem(path, f"has less than {_SHORTEST} characters", "make one with: openssl rand -hex 32"))
         elif not value.isascii() or not all(" " <= character <= "~" for character in value):
             found.append(Problem(path, "has a line break, a control character or a letter outside ASCII"))
         elif not value or (" " in value and ".credentials[" in path):
@@ -195,8 +198,6 @@ def _problem(kind: type[Entry], found: Any, raw: Any) -> Problem | None:
     where, type_, context = found["loc"], found["type"], found.get("ctx", {})
     path, name = _path(where), str(where[-1]) if where else ""
     if type_ == "extra_forbidden":
-        if name in LATER:
-            return Problem(path, f"this version does not know {LATER[name]} yet", "remove it: it would not be enforced")
         if path == "nodes":
             return Problem(path, "nodes are not declared in the configuration", _ENROL)
         known = _fields(kind, where[:-1])

@@ -22,7 +22,8 @@ from pydantic import (
     model_validator,
 )
 
-from intertie.controlplane.addresses import base_url
+from intertie.controlplane.addresses import base_url, is_public
+from intertie.controlplane.limit_entries import Limited, ModelLimitsEntry, OrganisationEntry, by_name
 from intertie.controlplane.places import PLACES
 from intertie.controlplane.rule_entries import RuleEntry
 from intertie.controlplane.shapes import Entry, Model, Money, Name, Seconds, wrong
@@ -172,9 +173,10 @@ class TimeoutsEntry(Entry):
     between_output: Seconds = 60.0
 
 
-class UpstreamEntry(Entry):
+class UpstreamEntry(Limited):
     """Somewhere to send: a provider account, or a runtime on a machine."""
 
+    may_wait = False
     name: Name
     provider: str
     base_url: str | None = None
@@ -261,7 +263,7 @@ class FallbackCode(StrEnum):
     CONTENT_FILTER = "content_filter"
 
 
-class RouteEntry(Entry):
+class RouteEntry(Limited):
     """What clients call a model, and who answers."""
 
     model: Annotated[Model, AfterValidator(_not_direct)]
@@ -274,7 +276,7 @@ class RouteEntry(Entry):
     fallback: dict[FallbackCode, list[Model]] = Field(default={})
 
 
-class KeyEntry(Entry):
+class KeyEntry(Limited):
     """An API key of a project. Without `value` it is generated and shown once."""
 
     name: Name
@@ -284,11 +286,30 @@ class KeyEntry(Entry):
     expires: Moment | None = None
 
 
-class ProjectEntry(Entry):
-    """A project and its keys."""
+class ProjectEntry(Limited):
+    """A project and its keys. `max_output` bounds, in tokens, calls under a budget that do not say."""
 
     name: Name
+    max_output: int | None = Field(default=None, ge=1, le=10_000_000)
     keys: list[KeyEntry] = Field(default=[])
+
+
+class AlertsEntry(Entry):
+    """Who is told when a quota or budget passes a threshold, and what signs the message."""
+
+    webhook: str
+    secret: SecretEntry
+
+    @field_validator("webhook")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        try:
+            address = base_url(value)
+        except ValueError as error:
+            raise wrong(str(error)) from None
+        if address.startswith("http:") and is_public(address):
+            raise wrong("must begin with https://", "plain http is for addresses of a private network")
+        return address
 
 
 class Document(Entry):
@@ -298,4 +319,7 @@ class Document(Entry):
     upstreams: list[UpstreamEntry] = Field(default=[])
     routes: list[RouteEntry] = Field(default=[])
     projects: list[ProjectEntry] = Field(default=[])
+    organisation: OrganisationEntry | None = None
+    models: Annotated[list[ModelLimitsEntry], BeforeValidator(by_name)] = Field(default=[])
+    alerts: AlertsEntry | None = None
     rules: list[RuleEntry] = Field(default=[], max_length=200)

@@ -29,21 +29,33 @@ def list_(control: Control, organisation: str) -> list[ProjectRow]:
 
 
 def write(
-    connection: Connection, control: Control, organisation: str, name: str, origin: Origin, by: Actor = BY_GATEWAY
+    connection: Connection,
+    control: Control,
+    organisation: str,
+    name: str,
+    origin: Origin,
+    by: Actor = BY_GATEWAY,
+    max_output: int | None = None,
 ) -> Outcome:
-    """Makes, revives or (for a configuration file) takes over the project, inside the caller's transaction."""
+    """Makes, revives or (for a configuration file) takes over the project, inside the caller's transaction.
+
+    `max_output` is a configuration file's to set and to remove; other doors leave it as it is.
+    """
     found = projects.find(connection, organisation, name)
     if found is None:
-        made = ProjectRow(organisation, name, origin, control.clock())
+        made = ProjectRow(organisation, name, origin, control.clock(), max_output=max_output)
         projects.insert(connection, made)
         note(connection, control, by, None, made)
         return Outcome.CREATED
-    if found.removed_at is None and (origin is Origin.API or found.origin == origin):
+    kept = found.max_output if origin is Origin.API else max_output
+    if found.removed_at is None and (origin is Origin.API or found.origin == origin) and kept == found.max_output:
         return Outcome.UNCHANGED
-    after = msgspec.structs.replace(found, origin=origin, removed_at=None)
+    after = msgspec.structs.replace(found, origin=origin, removed_at=None, max_output=kept)
     projects.update(connection, after)
     note(connection, control, by, found, after)
-    return Outcome.UNCHANGED if found.removed_at is None else Outcome.CREATED
+    if found.removed_at is not None:
+        return Outcome.CREATED
+    return Outcome.UNCHANGED if kept == found.max_output else Outcome.UPDATED
 
 
 def note(connection: Connection, control: Control, by: Actor, before: ProjectRow | None, after: ProjectRow) -> None:

@@ -10,7 +10,7 @@ from typing import Final, TypeVar, overload
 
 from msgspec.structs import replace
 
-from intertie.controlplane import implied, inventory, route_options, upstreams
+from intertie.controlplane import alerts, implied, inventory, limits, route_options, upstreams
 from intertie.controlplane.control import Control
 from intertie.controlplane.implied import Machine
 from intertie.core.terms import (
@@ -26,8 +26,11 @@ from intertie.core.terms import (
     Trust,
     Upstream,
 )
+from intertie.store import alerts as stored_alerts
 from intertie.store import keys as stored_keys
+from intertie.store import limits as stored_limits
 from intertie.store import nodes as stored_nodes
+from intertie.store import projects as stored_projects
 from intertie.store import revision as stored_revision
 from intertie.store import routes as stored_routes
 from intertie.store import rules as stored_rules
@@ -93,6 +96,9 @@ def build(control: Control) -> Snapshot:
         route_rows = stored_routes.listed(connection)
         node_rows = stored_nodes.listed(connection)
         callers = dict(stored_keys.callers(connection))
+        limit_rows = stored_limits.listed(connection)
+        alert_rows = stored_alerts.listed(connection)
+        outputs = stored_projects.max_outputs(connection)
         rules = stored_rules.by_organisation(connection)
     prices = lru_cache(maxsize=4096)(control.prices)  # bounded: callers may ask a `*` route for any name
     active = [row for row in node_rows if row.state == ACTIVE]
@@ -112,6 +118,9 @@ def build(control: Control) -> Snapshot:
         routes=MappingProxyType(routes),
         upstreams=MappingProxyType(made),
         rules=MappingProxyType(rules),
+        limits=MappingProxyType(limits.by_holder(limit_rows)),
+        max_output=MappingProxyType(outputs),
+        alerts=MappingProxyType({row.organisation: alerts.opened(control, row) for row in alert_rows}),
         nodes=MappingProxyType({(row.organisation, row.name): _node(row) for row in active}),
     )
 
@@ -176,10 +185,14 @@ class Snapshots:
         self.current = build(control)
         self.swapped: Callable[[], object] = lambda: None
         """Called after each swap, in the thread that made it."""
+        self.prepare: Callable[[Snapshot], object] = lambda _: None
+        """Called before each swap; what it raises keeps the configuration in force."""
 
     def refresh(self) -> None:
         """Build and swap if something changed. Blocks: not for an event loop."""
         with self._turn:
             if revision(self._control) != self.current.revision:
-                self.current = build(self._control)
+                new = build(self._control)
+                self.prepare(new)
+                self.current = new
                 self.swapped()

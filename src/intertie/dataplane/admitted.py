@@ -7,7 +7,7 @@ is read from the newest configuration, not from the one a request began with: a 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from intertie.core.errors import GatewayError, PriceUnknown
 from intertie.core.policy.account import Account
@@ -32,6 +32,16 @@ _REMEMBERED: Final = 20_000
 Told = Callable[[Threshold], None]
 
 
+class Standing(NamedTuple):
+    """How much of a limit is taken. Money is micro-units."""
+
+    spent: int
+    reserved: int
+    remaining: int
+    resets_in: float
+    """Seconds; infinite: never."""
+
+
 class EventLog(Protocol):
     """Where is noted what operators should see."""
 
@@ -47,7 +57,7 @@ class Gate:
         self, snapshots: SnapshotSource, log: EventLog, monotonic: Callable[[], float], wall: Callable[[], float]
     ) -> None:
         self.counters = Counters(lambda _limit, _span: 0, self._tell)
-        """Accounts are adopted with what the books say before a limit is in force, so a new window begins at nothing."""
+        """Accounts are adopted with what the books say before their limit is in force: a new window begins at nothing."""
         self.settled: list[Settlement] | None = None
         """Accounts of requests that ended while new limits are being adopted; `None` else."""
         self.told: Told = lambda _alert: None
@@ -88,6 +98,7 @@ class Gate:
         if must:
             self._bind(x, allowed, MUST if not allowed.bounds else NO_SHARE)
         if allowed.idle:
+            x.holding.entered = True
             return None
         if self._waiting.rooms and (busy := self._waiting.busy(allowed.queues)) is not None:
             return self._waiting.join(x, busy, self.monotonic())
@@ -126,7 +137,7 @@ class Gate:
         holding.lines = rate_lines(self.counters, allowed.rates, now, at)
         if isinstance(taken, Refusal):
             return taken
-        holding.admitted = taken
+        holding.admitted, holding.entered = taken, True
         return None
 
     # -- an attempt
@@ -178,7 +189,9 @@ class Gate:
             return
         grants, holding.attempt = holding.attempt, []
         used = record.usage if record is not None else Usage()
-        self._end(grants, Amounts(int(record is not None), used.input + used.output, (record.cost or 0) if record else 0))
+        self._end(
+            grants, Amounts(int(record is not None), used.input + used.output, (record.cost or 0) if record else 0)
+        )
 
     def within(self, x: Exchange, usage: Usage | None) -> Usage | None:
         """The same, unless it is our own guess and above what was let through: a guess must not pass a budget."""
@@ -186,6 +199,14 @@ class Gate:
         if usage is None or bound is None or not usage.estimated or usage.output <= bound:
             return usage
         return Usage(usage.input, bound, usage.cached, usage.cache_write, min(usage.reasoning, bound), estimated=True)
+
+    def standing(self, limit: Limit) -> Standing:
+        """The limit's present state, for operators."""
+        reading = self.counters.read(limit, self.monotonic(), self.wall())
+        if limit.is_account:
+            account = self.counters.accounts()[limit.id]
+            return Standing(account.spent, account.reserved, account.free, reading.reset)
+        return Standing(reading.limit - reading.remaining, 0, reading.remaining, reading.reset)
 
     # -- what applies
 
@@ -258,6 +279,7 @@ class Gate:
         """What an attempt takes: likely, and at most."""
         if x.holding is None:
             x.holding = Holding()
+            x.holding.entered = True
         measured = self._measure(x)
         output = x.holding.bound
         if output is None:

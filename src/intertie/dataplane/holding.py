@@ -52,7 +52,7 @@ NO_SHARE: Final = Share()
 class Holding:
     """What one request holds. Everything in it is settled once; `Gate` writes it."""
 
-    __slots__ = ("admitted", "attempt", "bound", "lines", "size")
+    __slots__ = ("admitted", "attempt", "bound", "entered", "lines", "size")
 
     def __init__(self) -> None:
         self.size: Size | None = None
@@ -62,12 +62,13 @@ class Holding:
         """Held until the request ends."""
         self.attempt: list[Grant] = []
         """Held until the attempt ends."""
+        self.entered = False
+        """Nothing is to be taken at admission any more; false while it waits for its turn."""
         self.lines = b""
         """Header lines about rates, true when the request was admitted or refused."""
 
     def __repr__(self) -> str:
         return f"<Holding {len(self.admitted)} grants, {len(self.attempt)} of an attempt>"
-
 
     def capped(self, reader: Reader, call: Call) -> Reader:
         """The reader of an answer that ends where `bound` does."""

@@ -55,7 +55,8 @@ class Dataplane:
         self.links = links
         self.answers = answers
         self.counters = Counters()
-        self.gate = Gate(snapshots, log, lambda: self.monotonic(), lambda: self.wall())
+        # Looked up each time: both clocks may be replaced later.
+        self.gate = Gate(snapshots, log, lambda: self.monotonic(), lambda: self.wall())  # noqa: PLW0108
         self.rng = random.Random()
         self.health = HealthBook(self.rng)
         self.traffic = Traffic()

@@ -37,12 +37,16 @@ def refused(refusal: Refusal) -> GatewayError:
     if limit.measure is Measure.CONCURRENCY:
         return ConcurrencyExceeded(f"There is a limit of {told}, and all are taken.", retry_after=_SOON)
     if limit.is_rate:
-        return _over_rate(limit, wait, told)
+        return _over_rate(wait, told)
     if wait <= _SOON:
         return QuotaReserved(f"What is left of {told} is held for calls under way.", retry_after=_SOON)
     kind = BudgetSpent if limit.measure is Measure.MONEY else QuotaSpent
     if wait == math.inf:
-        never = "This call may take more than all" if limit.per is not None and limit.per != "total" else "Too little is left"
+        never = (
+            "This call may take more than all"
+            if limit.per is not None and limit.per != "total"
+            else "Too little is left"
+        )
         error = kind(f"{never} of {told}.", retry_after=wait)
     else:
         error = kind(f"Too little is left of {told} for this call.", retry_after=wait)
@@ -83,7 +87,7 @@ def span(seconds: float) -> bytes:
 _NOUNS: Final = ((Measure.REQUESTS, b"requests"), (Measure.TOKENS, b"tokens"))
 
 
-def _over_rate(limit: Limit, wait: float, told: str) -> RateLimited:
+def _over_rate(wait: float, told: str) -> RateLimited:
     if wait == math.inf:
         error = RateLimited(f"This call alone is larger than the limit of {told}.", retry_after=wait)
         error.client_may_retry = False

@@ -107,4 +107,3 @@ def _priority(x: Exchange) -> Priority:
     if found is None:
         raise BadCall("'x-intertie-priority' must be interactive, normal or batch.", code="invalid_header")
     return found
-

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 
-from intertie.core.policy.limits import AtCap, Level, Limit, Measure
+from intertie.core.policy.limits import AtCap, Level, Limit, Measure, Sums
 from intertie.core.policy.windows import Per, Window
 from intertie.store.schema import attempts, limits, requests
 
@@ -50,15 +50,6 @@ class LimitRow(msgspec.Struct, frozen=True):
             thresholds=self.thresholds,
             wait=self.wait,
         )
-
-
-class Sums(NamedTuple):
-    """What one holder took."""
-
-    requests: int = 0
-    tokens: int = 0
-    money: int = 0
-    """Micro-units; unknown costs left out."""
 
 
 def listed(connection: sa.Connection, organisation: str | None = None) -> list[LimitRow]:
@@ -104,12 +95,10 @@ def spent(connection: sa.Connection, organisation: str, level: Level, span: Wind
         rows = connection.execute(_within(sa.select(holder, *counts), attempts, organisation, span).group_by(holder))
         return {name: Sums(int(n), int(tokens or 0), int(cost or 0)) for name, n, tokens, cost in rows}
     served = sa.or_(requests.c.attempts > 0, requests.c.cache.in_(SERVED))
-    counts = (sa.func.sum(sa.case((served, 1), else_=0)), sa.func.sum(_tokens(requests)))
-    taken = connection.execute(_within(sa.select(holder, *counts), requests, organisation, span).group_by(holder))
+    taken_of = (sa.func.sum(sa.case((served, 1), else_=0)), sa.func.sum(_tokens(requests)))
+    taken = connection.execute(_within(sa.select(holder, *taken_of), requests, organisation, span).group_by(holder))
     found = {name: Sums(int(n or 0), int(tokens or 0)) for name, n, tokens in taken}
-    same = sa.and_(
-        attempts.c.organisation == requests.c.organisation, attempts.c.request_id == requests.c.request_id
-    )
+    same = sa.and_(attempts.c.organisation == requests.c.organisation, attempts.c.request_id == requests.c.request_id)
     costs = sa.select(holder, sa.func.sum(attempts.c.cost_micros)).select_from(attempts.join(requests, same))
     for name, cost in connection.execute(_within(costs, attempts, organisation, span).group_by(holder)):
         found[name] = found.get(name, Sums())._replace(money=int(cost or 0))

@@ -40,6 +40,13 @@ def live(connection: sa.Connection, organisation: str) -> list[ProjectRow]:
     return [ProjectRow(**row) for row in connection.execute(query.order_by(projects.c.name)).mappings()]
 
 
+def max_outputs(connection: sa.Connection) -> dict[tuple[str, str], int]:
+    """(organisation, project) -> output tokens of a call that must be bounded and does not say; where it is set."""
+    query = sa.select(projects.c.organisation, projects.c.name, projects.c.max_output)
+    rows = connection.execute(query.where(projects.c.max_output.is_not(None)))
+    return {(organisation, name): most for organisation, name, most in rows}
+
+
 def insert(connection: sa.Connection, row: ProjectRow) -> None:
     """Adds a project."""
     connection.execute(sa.insert(projects).values(**msgspec.structs.asdict(row)))

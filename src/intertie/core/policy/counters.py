@@ -124,18 +124,18 @@ class Counters:
         Thresholds that are already passed were told when they were, maybe by an earlier run, and are not told again.
         """
         account = self._accounts.get(limit.id)
-        if account is None:
+        if account is None or account.window != span:
             account = self._accounts[limit.id] = Account(limit.amount, span, spent)
-        else:
-            account.enter(span)
-            account.cap, account.spent = limit.amount, spent
-        account.told = 0
+        account.cap, account.spent, account.told = limit.amount, spent, 0
         account.crossed(limit.thresholds)
 
     def cover(self, grant: Grant, limit: Limit, at: float) -> None:
-        """Let a grant that is open, made before the limit was, count towards its account when it is settled."""
-        if grant.open and all(held.limit.id != limit.id for held in grant.held):
-            grant.held.append(Held(limit, 0, self._account(limit, at).window.id))
+        """Let a grant that is open and was made before the limit, or before its windows changed, count towards it."""
+        where = self._account(limit, at).window.id
+        if any(held.limit.id == limit.id and held.window == where for held in grant.held):
+            return
+        grant.held = [held for held in grant.held if held.limit.id != limit.id]
+        grant.held.append(Held(limit, 0, where))
 
     def accounts(self) -> Mapping[str, Account]:
         """Every account met so far, by the limit's id."""

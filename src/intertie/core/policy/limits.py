@@ -88,3 +88,17 @@ class Amounts(NamedTuple):
     requests: int = 1
     tokens: int = 0
     money: int = 0
+
+
+class Sums(NamedTuple):
+    """What one holder took. Money is micro-units, unknown costs left out."""
+
+    requests: int = 0
+    tokens: int = 0
+    money: int = 0
+
+    def of(self, limit: Limit) -> int:
+        """The one that the limit counts."""
+        if limit.measure is Measure.REQUESTS:
+            return self.requests
+        return self.tokens if limit.measure is Measure.TOKENS else self.money

@@ -18,6 +18,7 @@ class Reader(Protocol):
     error: UpstreamError | None
     usage: Usage | None
     unasked: bytes
+    pieces: int
     model: str
 
     @property

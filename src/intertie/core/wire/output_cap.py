@@ -59,9 +59,15 @@ class Counted(Protocol):
 
 
 class CappedReader:
-    """A reader that lets `bound` output tokens through: engines send at least one with each piece."""
+    """A reader that lets `bound` output tokens through: engines send at least one with each piece.
 
-    __slots__ = ("_bound", "_call", "_choices", "_cut", "_empty", "_first", "_inner")
+    Its members mean what those of `ChatReader` mean.
+    """
+
+    __slots__ = (
+        "_bound", "_call", "_choices", "_cut", "_empty", "_first", "_inner", "error", "finished", "model", "output",
+        "pieces", "unasked", "usage",
+    )  # fmt: skip
 
     def __init__(self, inner: Counted, call: Call, bound: int, choices: int = 1) -> None:
         self._inner = inner
@@ -72,49 +78,15 @@ class CappedReader:
         self._empty = 0
         self._first = b""
         self._cut = False
+        self._mirror()
 
     def __repr__(self) -> str:
-        return f"<CappedReader {self._inner.pieces} of {self._bound}{' cut' if self._cut else ''}>"
-
-    @property
-    def output(self) -> bool:
-        """See `ChatReader`; so for the rest."""
-        return self._inner.output
-
-    @property
-    def finished(self) -> bool:
-        """The terminal marker has been seen, or the output was cut."""
-        return self._cut or self._inner.finished
-
-    @property
-    def error(self) -> UpstreamError | None:
-        """Why the stream is not valid."""
-        return None if self._cut else self._inner.error
-
-    @property
-    def usage(self) -> Usage | None:
-        """As the upstream counted it."""
-        return self._inner.usage
-
-    @property
-    def model(self) -> str:
-        """The model that served."""
-        return self._inner.model
-
-    @property
-    def unasked(self) -> bytes:
-        """The usage event that the client did not ask for."""
-        return self._inner.unasked
-
-    @property
-    def pieces(self) -> int:
-        """Pieces of output so far."""
-        return self._inner.pieces
+        return f"<CappedReader {self.pieces} of {self._bound}{' cut' if self._cut else ''}>"
 
     @property
     def over(self) -> bool:
         """The stream has ended, well or badly."""
-        return self._cut or self._inner.over
+        return self.finished or self.error is not None
 
     @property
     def output_so_far(self) -> int:
@@ -123,23 +95,17 @@ class CappedReader:
 
     def feed(self, chunk: bytes) -> bytes:
         """Bytes to relay for this chunk, up to the cut."""
-        if self._cut:
+        if self.over:
             return b""
-        inner = self._inner
-        if inner.pieces + chunk.count(b"data:") < self._bound:
-            relayed = inner.feed(chunk)
-            if not self._first:
-                self._first = relayed[:_REMEMBERED]
-            if inner.output_so_far <= LONGEST * self._bound + _SLACK:
-                return relayed
-            self._cut = not inner.over
-            return relayed + self._ending() if self._cut else relayed
-        return self._carefully(chunk)
+        relayed = self._fed(chunk)
+        self._mirror()
+        return relayed
 
     def end(self) -> None:
         """The upstream closed the stream."""
         if not self._cut:
             self._inner.end()
+            self._mirror()
 
     def delivered(self) -> Usage:
         """What was delivered; an estimate never passes what was let through."""
@@ -148,12 +114,34 @@ class CappedReader:
             return usage
         return Usage(input=usage.input, output=self._bound, estimated=True)
 
+    def _mirror(self) -> None:
+        inner = self._inner
+        self.output: bool = inner.output
+        self.finished: bool = inner.finished or self._cut
+        self.error: UpstreamError | None = None if self._cut else inner.error
+        self.usage: Usage | None = inner.usage
+        self.unasked: bytes = inner.unasked
+        self.model: str = inner.model
+        self.pieces: int = inner.pieces
+
+    def _fed(self, chunk: bytes) -> bytes:
+        inner = self._inner
+        if inner.pieces + chunk.count(b"data:") >= self._bound:
+            return self._carefully(chunk)
+        relayed = inner.feed(chunk)
+        if not self._first:
+            self._first = relayed[:_REMEMBERED]
+        if inner.output_so_far > LONGEST * self._bound + _SLACK and not inner.over:
+            self._cut = True
+            return relayed + self._ending()
+        return relayed
+
     def _carefully(self, chunk: bytes) -> bytes:
         """Near the bound: one event after the other."""
         inner = self._inner
         relayed: list[bytes] = []
         start = 0
-        while start < len(chunk) and not self.over:
+        while start < len(chunk) and not inner.over:
             found = _END.search(chunk, start)
             stop = found.end() if found is not None else len(chunk)
             before = inner.pieces
