@@ -37,8 +37,8 @@ class Accounts:
         self._flush: Callable[[], None] = lambda: None
         self._running: Callable[[], Iterable[Exchange]] = list
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._prepare(snapshots.current)
-        snapshots.prepare = self._prepare
+        self._enforce(snapshots.current, lambda: None)
+        snapshots.enforce = self._enforce
 
     def attach(
         self, loop: asyncio.AbstractEventLoop, flush: Callable[[], None], running: Callable[[], Iterable[Exchange]]
@@ -46,16 +46,22 @@ class Accounts:
         """The gateway begins to serve on `loop`. `flush` brings what ended into the books; `running` is who runs."""
         self._loop, self._flush, self._running = loop, flush, running
 
-    def _prepare(self, snapshot: Snapshot) -> None:
-        """Open the accounts that `snapshot` has and the one in force has not. Blocks: not for an event loop."""
+    def _enforce(self, snapshot: Snapshot, put: Callable[[], None]) -> None:
+        """Open the accounts that `snapshot` has and the one in force has not, and `put` it in force.
+
+        Both at once on the event loop, or an attempt could begin in between and count nowhere. Blocks: not for an event
+        loop.
+        """
         now = {limit.id: (place[0], limit) for place, held in snapshot.limits.items() for limit in held}
         accounts = {id_: one for id_, one in now.items() if one[1].is_account}
         new = [one for id_, one in accounts.items() if self._zones.get(id_) != one[1].zone]
         if new:
-            self._open(new)
+            self._open(new, put)
+        else:
+            put()
         self._zones = {id_: limit.zone for id_, (_, limit) in accounts.items()}
 
-    def _open(self, wanted: list[tuple[str, Limit]]) -> None:
+    def _open(self, wanted: list[tuple[str, Limit]], put: Callable[[], None]) -> None:
         ended: list[Settlement] = []
         self._gate.settled = ended
         try:
@@ -68,6 +74,7 @@ class Accounts:
             async def deed() -> None:
                 unseen = [one for one in ended if one.request_id not in known]
                 adopt(self._gate, opened, unseen, self._running())
+                put()
                 self._gate.settled = None
 
             if self._loop is None:  # nobody is served yet

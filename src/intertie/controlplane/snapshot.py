@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Final, TypeVar, overload
 
@@ -185,14 +185,16 @@ class Snapshots:
         self.current = build(control)
         self.swapped: Callable[[], object] = lambda: None
         """Called after each swap, in the thread that made it."""
-        self.prepare: Callable[[Snapshot], object] = lambda _: None
-        """Called before each swap; what it raises keeps the configuration in force."""
+        self.enforce: Callable[[Snapshot, Callable[[], None]], object] = lambda _, put: put()
+        """Called with each new snapshot and what puts it in force; what it raises keeps the one that is."""
 
     def refresh(self) -> None:
         """Build and swap if something changed. Blocks: not for an event loop."""
         with self._turn:
             if revision(self._control) != self.current.revision:
                 new = build(self._control)
-                self.prepare(new)
-                self.current = new
+                self.enforce(new, partial(self._put, new))
                 self.swapped()
+
+    def _put(self, new: Snapshot) -> None:
+        self.current = new
