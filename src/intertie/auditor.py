@@ -109,6 +109,7 @@ class _Check:
         self._begin: dict[str, Any] | None = None
         self._end: dict[str, Any] | None = None
         self._hash = ZEROS
+        self._before = (0, ZEROS)
         self._old = (0, ZEROS)
         """How many records without a hash there were, and the hash of the chain that they would make."""
         self._chained = False
@@ -146,7 +147,7 @@ class _Check:
         self._begin = line
         if (line["previous_seq"] == 0) != (line["previous_hash"] == ZEROS) or line["previous_seq"] < 0:
             self.wrong(number, 0, "altered", "the beginning contradicts itself")
-        self.seq, self._hash = line["previous_seq"], line["previous_hash"]
+        self.seq, self._hash = self._before = line["previous_seq"], line["previous_hash"]
         self._chained = line["previous_seq"] > 0
 
     def _take_record(self, number: int, line: dict[str, Any]) -> None:
@@ -212,12 +213,11 @@ class _Check:
 
     def _take_end(self, number: int, line: dict[str, Any]) -> None:
         self._end = line
-        begin = self._begin or {"previous_seq": 0, "previous_hash": ZEROS}
         message = _packed(
             b"intertie audit 1 end",
             self._named(),
-            _number(begin["previous_seq"]),
-            bytes.fromhex(begin["previous_hash"]),
+            _number(self._before[0]),
+            bytes.fromhex(self._before[1]),
             _number(line["seq"]),
             _hex(line["hash"], 32, "hash"),
             _number(line["records"]),
@@ -225,17 +225,13 @@ class _Check:
             _at(line["at"]),
         )
         if not self._signed_by_gateway(line, message):
-            self.wrong(
-                number, line["seq"], "altered", "the gateway did not sign this end: beginning or end was altered"
-            )
-        counted = (self.seq, self._hash, self._records, self._checkpoints)
-        stands = (line["seq"], line["hash"], line["records"], line["checkpoints"])
-        if counted != stands:
-            told = (
-                f"the gateway exported {line['records']} records up to {line['seq']}, {line['checkpoints']} checkpoints"
-            )
-            here = f"here are {self._records} up to {self.seq}, {self._checkpoints} checkpoints"
-            self.wrong(number, line["seq"], "missing", f"{told}; {here}")
+            told = "the gateway did not sign this end: beginning or end was altered"
+            self.wrong(number, line["seq"], "altered", told)
+        here = (self.seq, self._records, self._checkpoints)
+        there = (line["seq"], line["records"], line["checkpoints"])
+        if here != there or self._hash != line["hash"]:
+            words = "up to record {}: {} records and {} checkpoints".format
+            self.wrong(number, line["seq"], "missing", f"the gateway exported {words(*there)}; here are {words(*here)}")
 
     def verdict(self, lines: int) -> Verdict:
         if len(self.problems) < MOST_PROBLEMS:
@@ -243,13 +239,12 @@ class _Check:
                 told = f"the export has no end behind record {self.seq}: it was cut off" if lines else "it is empty"
                 self.wrong(lines + 1, self.seq, "truncated", told)
             for seq in sorted(self._anchors):
-                begin = self._begin or {"previous_seq": 0, "previous_hash": ZEROS}
-                if seq > begin["previous_seq"]:
+                if seq > self._before[0]:
                     told = (
-                        f"record {seq} is known from elsewhere and not here: the end is missing, or this is an old copy"
+                        f"record {seq}, known from elsewhere, is not here: the end is missing, or this is an old copy"
                     )
                     self.wrong(lines, seq, "old", told)
-                elif seq == begin["previous_seq"] and self._anchors[seq] != begin["previous_hash"]:
+                elif seq == self._before[0] and self._anchors[seq] != self._before[1]:
                     self.wrong(1, seq, "altered", f"record {seq} is not the one known from elsewhere")
         return Verdict(
             clean=not self.problems,
@@ -287,14 +282,12 @@ def anchors_in(lines: Iterable[bytes], *, public_key: bytes | None, organisation
 
     Raises `Unreadable` if nothing in it is.
     """
-    last = None
     known = list(lines)
     if known and b'"kind":"begin"' in known[0]:
         verdict = verify(known, public_key=public_key)
         if not verdict.clean or verdict.organisation != organisation:
             raise Unreadable("the older export is broken itself, or of another organisation")
-        last = Anchor(verdict.last, verdict.head) if verdict.last else None
-        return [last] if last else []
+        return [Anchor(verdict.last, verdict.head)] if verdict.last else []
     for raw in known:
         note = json.loads(raw)
         if note["organisation"] == organisation and public_key is not None:
@@ -393,7 +386,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return 1
     for problem in verdict.problems:
         _say(f"line {problem.line}: {problem.kind}: {problem.message}")
-    _say(f"{'clean' if verdict.clean else 'BROKEN'}: {verdict.records} records up to {verdict.last}, {verdict.checkpoints} checkpoints")
+    state = "clean" if verdict.clean else "BROKEN"
+    _say(f"{state}: {verdict.records} records up to {verdict.last}, {verdict.checkpoints} checkpoints")
     if not verdict.key_is_known:
         _say(f"signed by the key that the export itself names, {verdict.public_key}: give --public-key to be sure")
     return 0 if verdict.clean else 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from urllib.parse import urlsplit
+
 from intertie.controlplane import audit
 from intertie.controlplane.audit import BY_GATEWAY, Actor, Item
 from intertie.controlplane.control import Control
@@ -51,10 +54,16 @@ def _record(
     *,
     secret_changed: bool,
 ) -> None:
-    before, after = looks
+    before, after = (None if address is None else _shown(address) for address in looks)
     new = None if after is None else {"webhook": after, "secret": "new" if secret_changed else "kept"}
     old = None if before is None else {"webhook": before, "secret": "kept"}
     audit.changed(connection, control, organisation, by, Item("alerts", "webhook", old, new))
+
+
+def _shown(address: str) -> str:
+    """Where a webhook is, without its path, which with many services is the secret; and a mark that tells it apart."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc} ({hashlib.sha256(address.encode()).hexdigest()[:8]})"
 
 
 def _place(organisation: str) -> Place:

@@ -18,10 +18,14 @@ SECRETS = {
     "second credential": "canary-second-77c0de",
     "header": "canary-header-c3b1e9",
     "key": "canary-key-value-0123456789-abcdef",
+    "webhook's path": "canary-path-9d8c7b6a",
+    "webhook's secret": "canary-webhook-secret-4f3e2d1c0b9a8877",
     "changed credential": "canary-changed-e1f200",
     "changed key": "canary-key-changed-0123456789-abcd",
 }
 UNRECORDED = {
+    ("POST", "/api/routes/explain"): "answers a question",
+    ("POST", "/api/rules/simulate"): "replays records and changes nothing",
     ("POST", "/api/check"): "looks at a document and changes nothing",
     ("POST", "/api/nodes/{name}/rotate"): "asks a node; the node's own new key is recorded when it comes",
 }
@@ -45,10 +49,15 @@ def whole(secret: str = "credential", key: str = "key") -> dict[str, Any]:
     return {
         "upstreams": [{**upstream("doc"), "credentials": credentials, "headers": headers}],
         "routes": [{"model": "doc-route", "targets": [{"upstream": "doc", "model": "m"}]}],
+        "alerts": {
+            "webhook": "https://hooks.example.com/" + SECRETS["webhook's path"],
+            "secret": {"value": SECRETS["webhook's secret"]},
+        },
         "projects": [{"name": "doc-project", "keys": [{"name": "k", "value": {"value": SECRETS[key]}}, {"name": "g"}]}],
     }
 
 
+LIMIT = {"level": "organisation", "measure": "requests", "amount": 5}
 ROUTE = {"model": "r", "targets": [{"upstream": "acme", "model": "m"}]}
 CHANGES = (
     Change("POST", "/api/keys", {"name": "dev", "project": "web"}, ("project.create", "key.create"), "/api/keys"),
@@ -69,7 +78,10 @@ CHANGES = (
     Change("DELETE", "/api/upstreams/acme", None, ("upstream.remove",), "/api/upstreams/{name}"),
     Change(
         "POST", "/api/apply", whole(),
-        ("upstream.create", "route.create", "project.create", "key.create", "key.create", "configuration.apply"),
+        (
+            "upstream.create", "route.create", "project.create", "key.create", "key.create", "alerts.create",
+            "configuration.apply",
+        ),
         "/api/apply",
     ),
     Change(
@@ -80,9 +92,15 @@ CHANGES = (
     Change("POST", "/api/apply", whole("changed credential", "changed key"), ("configuration.apply",), "/api/apply"),
     Change(
         "POST", "/api/apply", {},
-        ("key.revoke", "key.revoke", "route.remove", "upstream.remove", "project.remove", "configuration.apply"),
+        (
+            "key.revoke", "key.revoke", "route.remove", "upstream.remove", "project.remove", "alerts.remove",
+            "configuration.apply",
+        ),
         "/api/apply",
     ),
+    Change("PUT", "/api/limits", LIMIT, ("limit.create",), "/api/limits"),
+    Change("PUT", "/api/limits", {**LIMIT, "amount": 7}, ("limit.update",), "/api/limits"),
+    Change("DELETE", "/api/limits?id=organisation:default:requests:rate", None, ("limit.remove",), "/api/limits"),
     Change("GET", "/api/backup", None, ("backup.take",), "/api/backup"),
     Change("DELETE", "/api/cache?route=r", None, ("cache.clear",), "/api/cache"),
     Change("POST", "/api/nodes/tokens", {"name": "rig"}, ("token.create",), "/api/nodes/tokens"),
@@ -186,12 +204,12 @@ def test_an_applied_document_is_recorded_by_digest_and_counts(gateway: Gateway) 
     first, second, last = (record["detail"] for record in records(gateway, "action=configuration.apply"))
 
     assert {name: first[name] for name in ("created", "updated", "unchanged", "removed")} == {
-        "created": 5,
+        "created": 6,
         "updated": 0,
         "unchanged": 0,
         "removed": 0,
     }
-    assert (second["updated"], last["removed"]) == (1, 5)
+    assert (second["updated"], last["removed"]) == (1, 6)
     assert first["sha256"] == second["sha256"] != last["sha256"]
 
 
