@@ -15,8 +15,8 @@ from intertie.core.routing.plan import plan
 from intertie.core.routing.rules import Rule, When, Wish, applying
 from intertie.core.terms import (
     NODE,
-    CallFacts,
     Caller,
+    CallFacts,
     Considered,
     Node,
     Operation,
@@ -189,8 +189,8 @@ EU = Rule("eu", When(tag=("eu",)), prefer=Wish(region=("eu",)))
 
 def test_a_refusal_names_the_rule() -> None:
     """Or nobody could tell what to change; and retrying is no use."""
+    snap = ups(upstream("a"), upstream("b"))
     with pytest.raises(NoEligibleTarget) as caught:
-        snap = ups(upstream("a"), upstream("b"))
         plan(call(), caller(), route("a", "b"), snap, World(), NOW, docket((PRIVATE,), tags=frozenset({"private"})))
     assert caught.value.public == (
         "No target of this model may answer this request. Rule private-stays requires trust own, and this is vendor."
