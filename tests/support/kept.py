@@ -21,6 +21,47 @@ from tests.support.playbook import KEY, Playbook, RecordedReply, Script, hash_ke
 KEEP: Final = CachePolicy()
 NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
+JSON = {"content-type": "application/json"}
+EVENTS = {"content-type": "text/event-stream"}
+BODY = (
+    b'{"id":"a","object":"chat.completion","created":1,"model":"inner","choices":[{"index":0,"message":'
+    b'{"role":"assistant","content":"hi there"},"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":4,"completion_tokens":2,"total_tokens":6}}'
+)
+TOP = b'"id":"a","object":"chat.completion.chunk","created":1,"model":"inner"'
+WORD = b"data: {" + TOP + b',"choices":[{"index":0,"delta":{"role":"assistant","content":"hi there"}}]}\n\n'
+END = b"data: {" + TOP + b',"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+CUT = END.replace(b"stop", b"length")
+USAGE = b"data: {" + TOP + b',"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":2,"total_tokens":6}}\n\n'
+DONE = b"data: [DONE]\n\n"
+ASKED = {"stream_options": {"include_usage": True}}
+COST = 4 + 2 * 2
+
+
+def whole(body: bytes = BODY) -> Script:
+    """A script that answers whole."""
+    return Script(body, headers=JSON)
+
+
+def streamed(*steps: bytes | Exception | str) -> Script:
+    """A script that streams; without steps, a good answer."""
+    return Script(*(steps or (WORD, END, USAGE, DONE)), headers=EVENTS)
+
+
+def failing(status: int) -> Script:
+    """A script that refuses."""
+    return Script(b"{}", status=status, headers=JSON)
+
+
+def idem(key: str = "key-1") -> dict[str, str]:
+    """The header of an idempotency key."""
+    return {"idempotency-key": key}
+
+
+def asks(word: str) -> dict[str, str]:
+    """The header by which a caller controls the cache."""
+    return {"x-intertie-cache-control": word}
+
 
 class Shelf:
     """The port `ResponseCache` as a dictionary."""

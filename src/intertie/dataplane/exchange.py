@@ -47,10 +47,8 @@ class Exchange:
         self.body = body
         self.direct: str | None = None
         """Name of the node this call is for, past all routes; set by the door."""
-        self.started = 0.0
-        """Monotonic; set by the door."""
-        self.started_at = 0.0
-        """Wall clock; set by the door."""
+        self.started = self.started_at = 0.0
+        """Monotonic, and on the wall's clock; set by the door."""
         self.deadline = 0.0
         """Monotonic; set at admission."""
         self.snapshot: Snapshot = Snapshot()
@@ -88,10 +86,8 @@ class Exchange:
         """Each target that was considered, for the books; written by `placing`."""
         self.restriction = ""
         """All that rules restrict for this call, as one text; written before the cache is asked."""
-        self.cache = ""
-        """hit, miss, bypass or coalesced; empty where no answers are kept; written by `cache`."""
-        self.cache_key = ""
-        """By what an operator can have the answer forgotten; written by `cache`."""
+        self.cache = self.cache_key = ""
+        """hit, miss, bypass or coalesced (empty where no answers are kept), and under what key; written by `cache`."""
         self.replayed: Kept | None = None
         """The kept answer that the client gets; written by `cache`."""
         self.leads: tuple[Lead, ...] = ()
