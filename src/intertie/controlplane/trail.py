@@ -20,6 +20,7 @@ import msgspec
 from intertie import auditor
 from intertie.auditor import Verdict
 from intertie.controlplane.control import Control, Unknown
+from intertie.controlplane.vault import signed_by
 from intertie.core.errors import GatewayError
 from intertie.core.wire import audit as form
 from intertie.core.wire.audit import End, Link
@@ -177,7 +178,9 @@ def noted(control: Control) -> list[CheckpointRow]:
                 float(read["at"]),
                 bytes.fromhex(read["signature"]),
             )
-            found.append(row)
+            message = form.checkpoint_message(row.organisation, Link(row.seq, row.hash), row.at)
+            if signed_by(control.vault.signer.public, message, row.signature):
+                found.append(row)
     return found
 
 

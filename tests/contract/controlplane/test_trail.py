@@ -197,6 +197,22 @@ def test_t84_a_rewritten_end_without_its_checkpoints_is_found_by_the_note_beside
     assert {problem.kind for problem in trail.verify(control, "default").problems} == {"missing"}
 
 
+def test_a_note_that_somebody_else_wrote_means_nothing(control: Control) -> None:
+    """Nor does one that is no note."""
+    fill(control, 3)
+    trail.Watch(control).begin()
+    note = control.database.path.parent / trail.NOTE
+    genuine = note.read_text()
+    for forged in (genuine.replace('"seq":3', '"seq":9'), "nonsense", ""):
+        note.write_text(forged)
+        assert trail.noted(control) == []
+        assert trail.verify(control, "default").clean
+    note.write_text(genuine)
+
+    assert [row.seq for row in trail.noted(control)] == [3]
+    assert note.stat().st_mode & 0o077 == 0
+
+
 def test_t84_an_old_copy_of_the_database_is_recorded_at_the_next_start(tmp_path: Path) -> None:
     """F62: what the note vouches for is not in the copy."""
     home, kept = tmp_path / "home", tmp_path / "kept.db"
