@@ -238,6 +238,8 @@ def _path(where: tuple[str | int, ...]) -> str:
 
 def _at(raw: Any, where: tuple[str | int, ...]) -> Any:
     for step in where:
+        if isinstance(raw, str):
+            return raw  # one value where several are allowed
         try:
             raw = raw[step]
         except (KeyError, IndexError, TypeError):
