@@ -18,10 +18,10 @@ def main() -> None:
     make_cli(_serve)()
 
 
-def _serve(settings: Any, *, document: Any, on_ready: Callable[[Any], None]) -> int:
+def _serve(settings: Any, *, document: Any, source: str, on_ready: Callable[[Any], None]) -> int:
     from intertie.app import serve
 
-    return serve(settings, document=document, on_ready=on_ready)
+    return serve(settings, document=document, source=source, on_ready=on_ready)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -23,10 +22,12 @@ from intertie.api.edge import EdgeLimits, EdgeServer, make_server
 from intertie.api.inference import Inference, Receive, Scope, Send, is_inference
 from intertie.api.links import MOST_CONNECTIONS, LinkDoor
 from intertie.console.status import make_console
-from intertie.controlplane import apply, keys, ledger, migrate, prices, projects, snapshot
+from intertie.controlplane import apply, keys, ledger, migrate, prices, projects, snapshot, trail
+from intertie.controlplane.accounts import Accounts
 from intertie.controlplane.apply import Changes
+from intertie.controlplane.audit import GATEWAY, Actor
 from intertie.controlplane.config import Document
-from intertie.controlplane.control import DEFAULT_ORGANISATION, DEFAULT_PROJECT, Control
+from intertie.controlplane.control import DEFAULT_ORGANISATION, DEFAULT_PROJECT
 from intertie.controlplane.ready import Ready
 from intertie.controlplane.status import HealthView
 from intertie.controlplane.vault import private_text
@@ -35,6 +36,9 @@ from intertie.core.keys import ENTROPY, hash_key, make_key
 from intertie.core.providers import load
 from intertie.core.routing.credentials import CredentialState
 from intertie.core.terms import Credential, Upstream
+from intertie.dataplane.answers import Answers
+from intertie.dataplane.explain import explain
+from intertie.dataplane.alerting import Alerting
 from intertie.dataplane.observe import RequestLog
 from intertie.dataplane.parts import Dataplane
 from intertie.dataplane.shedding import Shedder, memory_of_machine, most_files, resident_bytes
@@ -43,6 +47,7 @@ from intertie.dataplane.transport.link import Links, LinkTransport
 from intertie.dataplane.transport.registry import TransportRegistry
 from intertie.settings import Settings
 from intertie.store.loader import Loader
+from intertie.store.response_cache import Bounds, StoredAnswers
 from intertie.store.spool import Spool
 
 _LOG: Final = logging.getLogger("intertie")
@@ -60,12 +65,15 @@ STATE_FILE: Final = "gateway.json"
 """Where the command line finds the running gateway: its address and process id."""
 
 
-def serve(settings: Settings, *, document: Document | None, on_ready: Callable[[Ready], None]) -> int:
-    """Run a gateway until SIGTERM or SIGINT. Returns the exit code; raises `Misconfigured` if it cannot start."""
+def serve(settings: Settings, *, document: Document | None, source: str = "", on_ready: Callable[[Ready], None]) -> int:
+    """Run a gateway until SIGTERM or SIGINT. Returns the exit code; raises `Misconfigured` if it cannot start.
+
+    `source` is the name of the file that the document came from, for the audit trail.
+    """
     _log_as_lines(settings.log_level)
     listener = _listen(settings.host, settings.port)
     try:
-        gateway = Gateway(settings, document)
+        gateway = Gateway(settings, document, source)
     except BaseException:
         listener.close()
         raise
@@ -78,35 +86,22 @@ def serve(settings: Settings, *, document: Document | None, on_ready: Callable[[
     return 0
 
 
-class Snapshots:
-    """The configuration in force; replaced whole, from whichever thread made the change."""
-
-    def __init__(self, control: Control) -> None:
-        self._control = control
-        self._turn = threading.Lock()
-        self.current = snapshot.build(control)
-        self.swapped: Callable[[], object] = lambda: None
-        """Called after each swap, in the thread that made it."""
-
-    def refresh(self) -> None:
-        """Build and swap if something changed. Blocks: not for an event loop."""
-        with self._turn:
-            if snapshot.revision(self._control) != self.current.revision:
-                self.current = snapshot.build(self._control)
-                self.swapped()
-
-
 class Gateway:
     """One process of the gateway, from its data directory to its sockets."""
 
-    def __init__(self, settings: Settings, document: Document | None) -> None:
+    def __init__(self, settings: Settings, document: Document | None, source: str = "") -> None:
         self._settings = settings
         self.first_start = not (settings.data / "intertie.db").exists()
         self.control = migrate.start(settings, clock=time.time, prices=prices.price_for)
         with contextlib.ExitStack() as stack:
             stack.callback(self.control.database.close)
-            applied = apply.apply(self.control, DEFAULT_ORGANISATION, document) if document is not None else Changes()
+            self._trail = trail.Watch(self.control)
+            self._trail.begin()
+            applied, by = Changes(), Actor(f"file {source}" if source else GATEWAY)
+            if document is not None:
+                applied = apply.apply(self.control, DEFAULT_ORGANISATION, document, by)
             self.dev_key = self._first_key()
+            self._trail.sign()
             admin_key = settings.admin_key or private_text(settings.data / "admin.key", _fresh_key)
             self._admin_key_hash = hash_key(self.control.vault.pepper, admin_key)
             durability: Any = settings.durability
@@ -119,10 +114,12 @@ class Gateway:
             self.made_keys = applied.keys
             self.links = Links()
             self._transports = TransportRegistry(HttpTransport, partial(LinkTransport, self.links))
-            self.snapshots = Snapshots(self.control)
+            self.snapshots = snapshot.Snapshots(self.control)
             stack.pop_all()
+        pepper, vault = self.control.vault.pepper, self.control.vault
+        bounds = Bounds(settings.cache_memory, settings.cache_disk)
+        self._kept = StoredAnswers(settings.data, bounds, vault.answers, report=_LOG.warning)
         self._shedder = Shedder(resident_bytes, settings.memory_limit or memory_of_machine() * 4 // 5)
-        pepper = self.control.vault.pepper
         self.dataplane = Dataplane(
             snapshots=self.snapshots,
             ledger=self._spool,
@@ -132,7 +129,10 @@ class Gateway:
             shedder=self._shedder,
             log=self._log,
             links=self.links,
+            answers=Answers(self._kept, vault.salt),
         )
+        self._accounts = Accounts(self.control, self.dataplane.gate, self.snapshots)
+        self._alerting = Alerting(self.dataplane.gate, self.snapshots, self._transports, self._log)
         self._link_door = LinkDoor(
             self.control,
             self.links,
@@ -153,13 +153,14 @@ class Gateway:
             # There the two clocks part while the machine sleeps; deadlines must be on the timers' clock.
             self.dataplane.monotonic = self.links.clock = loop.time
         inference = Inference(self.dataplane)
+        self._accounts.attach(loop, self._loader.flush, inference.running)
         settings = self._settings
         limits = EdgeLimits(body_limit=settings.body_limit, hosts=settings.hosts())
         doors = self._doors(inference)
         server = make_server(
             doors, host=settings.host, port=settings.port, limits=limits, lifespan="off", upgrades=self._link_door
         )
-        self.snapshots.swapped = partial(loop.call_soon_threadsafe, self._link_door.reconcile)
+        self.snapshots.swapped = partial(loop.call_soon_threadsafe, self._swapped, inference)
         state_file = settings.data / STATE_FILE
         self._spool.start()
         self._loader.start()
@@ -201,10 +202,14 @@ class Gateway:
             ready=self._not_ready,
             snapshot=lambda: self.snapshots.current,
             clear_credentials=self.dataplane.credentials.clear,
+            explain=partial(explain, self.dataplane, DEFAULT_ORGANISATION),
             presence=self.links.presence,
             ask_rotation=self.links.ask_rotation,
+            standing=self.dataplane.gate.standing,
             verify=lambda: ledger.verify(self.control, self._spool),
             counters=self.dataplane.counters,
+            kept=self._kept.statistics,
+            forget=self._kept.clear,
             gauges=self._gauges,
             open_locally=self._settings.public_url is None,
             public_url=self._settings.public_url,
@@ -241,7 +246,10 @@ class Gateway:
     def _gauges(self) -> Mapping[str, float]:
         now = self.dataplane.monotonic()
         credentials = self.dataplane.credentials.view(now)
+        kept = self._kept.statistics()
         return {
+            "cache_memory_bytes": kept.memory_bytes,
+            "cache_disk_bytes": kept.disk_bytes,
             "event_loop_lag_seconds": self._shedder.lag,
             "memory_share": self._shedder.memory_share,
             "ready": float(not self._not_ready()),
@@ -274,19 +282,15 @@ class Gateway:
             await asyncio.sleep(POLL_SECONDS)
             try:
                 await asyncio.to_thread(self.snapshots.refresh)
+                await asyncio.to_thread(self._trail.look)
             except Exception as error:  # noqa: BLE001 (whatever it is, look again in a second)
                 # The last good configuration stays in force (F81).
                 self._log.event("configuration_unreadable", error=f"{type(error).__name__}: {error}"[:300])
 
     def _alert(self, upstream: Upstream, credential: Credential, error: GatewayError) -> None:
-        self._log.event(
-            "alert",
-            reason="credential_parked",
-            upstream=upstream.name,
-            credential=credential.id,
-            detail=error.detail,
-            remedy=f"replace it, then: intertie upstreams clear {upstream.name}",
-        )
+        what = {"upstream": upstream.name, "credential": credential.id, "detail": error.detail}
+        remedy = f"replace it, then: intertie upstreams clear {upstream.name}"
+        self._log.event("alert", reason="credential_parked", **what, remedy=remedy)
 
     def _first_key(self) -> str | None:
         """A key to begin with, for an operator whose configuration names none."""
@@ -296,6 +300,11 @@ class Gateway:
         return keys.create(self.control, DEFAULT_ORGANISATION, DEFAULT_PROJECT, "dev").secret
 
     # -- the end -----------------------------------------------------------------------------------------------------
+
+    def _swapped(self, inference: Inference) -> None:
+        """Another configuration is in force: what it no longer allows ends."""
+        self._link_door.reconcile()
+        inference.recheck()
 
     def _told_to_stop(self) -> None:
         if self._stopping.is_set():
@@ -332,9 +341,14 @@ class Gateway:
     async def _put_away(self) -> None:
         """Intake has stopped: settle, empty the queues, then close what they flow into."""
         self.snapshots.swapped = lambda: None
+        await self._alerting.close()
         await self._transports.close()
+        if self.dataplane.answers is not None:
+            await self.dataplane.answers.settled()
+        await asyncio.to_thread(self._kept.close)
         await asyncio.to_thread(self._loader.close)
         self._spool.close()
+        await asyncio.to_thread(self._trail.end)
         self.control.database.close()
         self._log.flush()
 

@@ -77,6 +77,10 @@ def _size(value: object) -> int:
     return int(found[1]) * _UNITS[found[2]]
 
 
+def _size_or_none(value: object) -> int:
+    return 0 if not isinstance(value, bool) and str(value).strip() == "0" else _size(value)
+
+
 def _flag(value: object) -> bool:
     word = str(value).lower()
     if word not in {"true", "false", "yes", "no", "on", "off", "1", "0"}:
@@ -161,6 +165,10 @@ class Settings:
         _size,
         "Memory of the process above which new requests are refused. Omitted: four fifths of the machine's.",
     )
+    cache_memory: int = _setting(
+        64 << 20, _size_or_none, "Memory for kept answers (routes with `cache`, idempotency keys). 0 does without."
+    )
+    cache_disk: int = _setting(1 << 30, _size_or_none, "Disk for kept answers, encrypted. 0 does without.")
     log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "Least severe log line written.")
     log_requests: bool = _setting(default=True, read=_flag, help_="Write one log line per request (never its content).")
     drain_seconds: float = _setting(120.0, _number(0, 3600), "How long running requests may take after SIGTERM.")

@@ -7,10 +7,11 @@ route, so that the bad health of one is nobody else's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.support import faults, oddities
 from tests.support.books import Books, books
@@ -95,19 +96,26 @@ async def _ask_all(gateway: Gateway, which: list[Cell]) -> dict[str, Heard]:
 
 
 @contextmanager
-def played(folder: Path) -> Iterator[Matrix]:
-    """Play the whole matrix. The gateway and the scripted upstream still run inside the block."""
+def played(
+    folder: Path,
+    choose: Callable[[str], list[Cell]] = every_cell,
+    options: Mapping[str, object] = MappingProxyType({}),
+) -> Iterator[Matrix]:
+    """Play the whole matrix, or the cells chosen. The gateway and the scripted upstream still run inside the block.
+
+    `options` go into every route.
+    """
     with ExitStack() as stack:
         named = Named()
         server = stack.enter_context(ScriptedUpstream(named).running())
         closed = stack.enter_context(refusing())
-        which = every_cell(f"{server.base_url(ELSEWHERE)}/chat/completions")
+        which = choose(f"{server.base_url(ELSEWHERE)}/chat/completions")
         named.replies |= {cell.name: cell.fault.script(streaming=cell.streaming) or () for cell in which}
         named.replies["healthy"] = Healthy(SECOND)
         named.replies[ELSEWHERE] = Healthy()
         upstreams = [upstream("healthy", server.base_url("healthy"))]
         upstreams += [upstream(cell.name, _base_url(cell, server, closed), timeouts=TIMEOUTS) for cell in which]
-        routes = [route(cell.name, cell.name, *(() if cell.alone else ("healthy",))) for cell in which]
+        routes = [{**route(cell.name, cell.name, *(() if cell.alone else ("healthy",))), **options} for cell in which]
         gateway = stack.enter_context(running(folder, configuration(upstreams, routes)))
         before = gateway.sockets()
         heard = asyncio.run(_ask_all(gateway, which))

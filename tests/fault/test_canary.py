@@ -47,9 +47,18 @@ _COMMANDS = (
     ("usage", "--by", "key"),
     ("ledger", "entries", "--limit", "500"),
     ("ledger", "verify"),
+    ("audit", "list"),
+    ("audit", "verify"),
 )
 _PAGES = ("/", "/livez", "/readyz", "/metrics", "/api/upstreams", "/api/routes", "/api/keys", "/api/projects")
-_MORE_PAGES = ("/api/health", "/api/usage?by=key", "/api/ledger/entries", "/api/openapi.json", "/nowhere")
+_MORE_PAGES = (
+    "/api/health",
+    "/api/usage?by=key",
+    "/api/ledger/entries",
+    "/api/audit/export",
+    "/api/openapi.json",
+    "/nowhere",
+)
 
 
 ECHOES = {"echo400": 400, "echo422": 422, "echo401": 401, "echo500": 500, "echo429": 429}

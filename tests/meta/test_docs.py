@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 
 from intertie.controlplane import config, document, entries
-from intertie.controlplane.entries import Entry
+from intertie.controlplane.shapes import Entry
 from scripts.reference import PAGES, REFERENCE, commands
 from tests.meta.source import ROOT, tracked
 

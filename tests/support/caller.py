@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -150,11 +151,19 @@ async def dial(url: str) -> Line:
     return Line(*await asyncio.open_connection(parts.hostname, parts.port))
 
 
-async def ask(url: str, call: object, *, key: str, timeout: float = 30.0, method: str = "POST") -> Heard:
-    """One request on its own connection, answered or timed out (`TimeoutError`)."""
+async def ask(
+    url: str,
+    call: object,
+    *,
+    key: str,
+    timeout: float = 30.0,
+    method: str = "POST",
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Heard:
+    """One request on its own connection, answered or timed out (`TimeoutError`). `headers` come on top of the usual."""
     line = await dial(url)
     try:
-        headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+        headers = {"authorization": f"Bearer {key}", "content-type": "application/json", **headers}
         body = b"" if method == "GET" else packed(call)
         heard = await line.send(urlsplit(url).path, body, headers, method)
         return await asyncio.wait_for(line.hear(heard), timeout)

@@ -216,7 +216,7 @@ class Gateway:
 
     def _environment(self) -> dict[str, str]:
         """Only what it needs: a stray variable of the machine must not change a test."""
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", "PYTHONPATH") if name in os.environ}
         keys = {"CLIENT_KEY": self.key, "UPSTREAM_KEY": UPSTREAM_KEY, "INTERTIE_ADMIN_KEY": ADMIN_KEY}
         alone = {"INTERTIE_LOCAL_NODE": "false"}  # whatever listens on this machine is none of the test's business
         return {**kept, "HOME": str(self.folder), **alone, **keys, **self.environ}

@@ -15,16 +15,19 @@ from intertie.api import (
     apply,
     audit,
     backup,
+    cache,
     document,
     enrolment,
     install,
     keys,
     ledger,
+    limits,
     nodes,
     probes,
     problems,
     projects,
     routes,
+    rules,
     status,
     tokens,
     upstreams,
@@ -32,7 +35,8 @@ from intertie.api import (
 )
 from intertie.api.metrics import make_registry
 from intertie.api.permissions import REMEDY, Permission, insist, need, presented
-from intertie.api.state import AdminState
+from intertie.api.state import AdminState, operator
+from intertie.controlplane import audit as trail
 from intertie.controlplane.admin_key import matches, on_this_machine
 from intertie.core.errors import NotFound, Unauthenticated
 
@@ -62,8 +66,18 @@ def make_admin(state: AdminState) -> FastAPI:
     app.state.admin = state
     app.state.allowed = _allowed
     app.state.registry = make_registry()
-    configuration = (keys, projects, upstreams, routes, tokens, nodes, apply)  # /nodes/tokens before /nodes/{name}
-    rest = (usage, ledger, audit, backup, status, document, probes, install, enrolment)
+    configuration = (
+        keys,
+        projects,
+        upstreams,
+        routes,
+        rules,
+        limits,
+        tokens,
+        nodes,
+        apply,
+    )  # /nodes/tokens before /nodes/{name}
+    rest = (usage, cache, ledger, audit, backup, status, document, probes, install, enrolment)
     nouns = (*configuration, *rest)
     for router in (*(noun.router for noun in nouns), _rest):
         # Not `include_router`: that hides the routes in an object of its own, and the check below must see each.
@@ -82,6 +96,7 @@ async def _allowed(request: Request, permission: Permission) -> None:
     if permission in _LOCAL and state.open_locally and _is_local(request):
         return
     if not matches(state.control, state.admin_key_hash, presented(request)):
+        trail.refuse(state.control, state.organisation, operator(request).address, "admin.refused", reason="wrong key")
         raise Unauthenticated(f"This admin key is not valid. {REMEDY}", code="invalid_admin_key")
 
 

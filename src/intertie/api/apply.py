@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 import msgspec
-from fastapi import APIRouter, Body, Depends, Response
+from fastapi import APIRouter, Body, Depends, Request, Response
 
 from intertie.api.document import shown, speaks
 from intertie.api.permissions import Permission, need
-from intertie.api.state import AdminState, state
+from intertie.api.state import AdminState, operator, state
 from intertie.controlplane import apply as operation
 from intertie.controlplane import check, config
 from intertie.controlplane.config import Document
@@ -46,9 +46,9 @@ class CheckAnswer(msgspec.Struct, frozen=True):
 
 @router.post("/apply", dependencies=[need(Permission.CONFIGURATION_APPLY)])
 @speaks(answer=ApplyAnswer, takes=Document)
-def apply(state: State, body: Annotated[dict[str, Any], Body()]) -> Response:
+def apply(state: State, request: Request, body: Annotated[dict[str, Any], Body()]) -> Response:
     """Make the configuration equal to the document, all or nothing. Doing it twice changes nothing."""
-    changes = operation.apply(state.control, state.organisation, config.receive(body))
+    changes = operation.apply(state.control, state.organisation, config.receive(body), operator(request))
     state.changed()
     made = tuple(GeneratedKey(one.key.project, one.key.name, one.key.id, one.secret) for one in changes.keys)
     return shown(

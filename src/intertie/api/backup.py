@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
 from intertie.api.permissions import Permission, need
-from intertie.api.state import AdminState, state
+from intertie.api.state import AdminState, operator, state
 from intertie.controlplane import backup
 
 router: Final = APIRouter(prefix="/api/backup", tags=["backup"])
@@ -20,7 +20,7 @@ State = Annotated[AdminState, Depends(state)]
 
 
 @router.get("", dependencies=[need(Permission.BACKUP_READ)], response_class=FileResponse)
-def create(state: State) -> FileResponse:
+def create(state: State, request: Request) -> FileResponse:
     """The database as one file, copied while the gateway works and opened once to check it.
 
     It holds no usable secret: opening it takes the master key, which is not in it.
@@ -28,7 +28,7 @@ def create(state: State) -> FileResponse:
     state.flush()
     folder = Path(tempfile.mkdtemp(prefix=".backup-", dir=state.control.database.path.parent))
     try:
-        made = backup.create(state.control, folder / "intertie.db")
+        made = backup.create(state.control, folder / "intertie.db", operator(request), state.organisation)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

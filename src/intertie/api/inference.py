@@ -6,12 +6,12 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any, Final
 
 import msgspec
 
-from intertie.core.errors import GatewayError, NotFound, UnknownModel, WrongMethod
+from intertie.core.errors import GatewayError, NotFound, Unauthenticated, UnknownModel, WrongMethod
 from intertie.core.routing.resolve import visible, visible_direct
 from intertie.core.terms import NODE, Caller, Operation, Snapshot, Upstream
 from intertie.core.wire.openai_errors import error_object
@@ -84,11 +84,27 @@ class Inference:
     def __repr__(self) -> str:
         return f"<Inference {len(self._live)} requests under way>"
 
+    def running(self) -> Collection[Exchange]:
+        """The requests under way."""
+        return self._live.keys()
+
     def stop(self, reason: GatewayError) -> None:
         """End every request under way, telling its client `reason`."""
         for x, task in self._live.items():
             if not x.settled:  # else its answer is booked and on its way
                 x.stopped = reason
+                task.cancel()
+
+    def recheck(self) -> None:
+        """A new snapshot is in force: end what runs with a key that is no longer valid (T49)."""
+        now, snapshot = self._d.wall(), self._d.snapshots.current
+        for x, task in self._live.items():
+            if x.caller is None or x.settled or x.stopped is not None:
+                continue
+            try:
+                authenticate(x.headers, snapshot, self._d.hash_key, now)
+            except GatewayError:
+                x.stopped = Unauthenticated("This API key was revoked while the request ran.", code="key_revoked")
                 task.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive) -> None:
@@ -189,6 +205,16 @@ def _owner(caller: Caller, snapshot: Snapshot) -> Callable[[str], str]:
     return owner
 
 
+def _join_repeated(headers: dict[bytes, bytes], pairs: list[tuple[bytes, bytes]]) -> None:
+    """Headers that were sent more than once hold all their values, or a tag or a ceiling could be sent unheard."""
+    for name in list(headers):
+        values = list(dict.fromkeys(value for other, value in pairs if other == name))
+        if len(values) > 1 and name == b"authorization":
+            headers[b"x-api-key"] = values[0]
+        elif len(values) > 1:
+            headers[name] = b", ".join(values)
+
+
 def _headers(scope: Scope) -> tuple[dict[bytes, bytes], bytes]:
     """Header dictionary and an empty body, as `Exchange` takes them.
 
@@ -196,6 +222,6 @@ def _headers(scope: Scope) -> tuple[dict[bytes, bytes], bytes]:
     """
     pairs: list[tuple[bytes, bytes]] = scope["headers"]
     headers = dict(pairs)
-    if len(headers) != len(pairs) and len({value for name, value in pairs if name == b"authorization"}) > 1:
-        headers[b"x-api-key"] = next(value for name, value in pairs if name == b"authorization")
+    if len(headers) != len(pairs):
+        _join_repeated(headers, pairs)
     return headers, b""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from intertie.api.document import shown, speaks
 from intertie.api.permissions import Permission, need
-from intertie.api.state import AdminState, state
+from intertie.api.state import AdminState, operator, state
 from intertie.controlplane import keys
 from intertie.controlplane.control import DEFAULT_PROJECT
-from intertie.controlplane.entries import Model, Name
+from intertie.controlplane.shapes import Model, Name
 from intertie.core.errors import BadCall
 from intertie.core.terms import Trust
 
@@ -61,7 +61,7 @@ def list_(state: State, project: str | None = None, *, revoked: Annotated[bool, 
 
 @router.post("", status_code=201, dependencies=[need(Permission.KEYS_WRITE)])
 @speaks(answer=NewKeyAnswer)
-def create(state: State, body: KeyBody) -> Response:
+def create(state: State, request: Request, body: KeyBody) -> Response:
     """Make a key. The answer holds it in `key`; it is never shown again."""
     if body.expires_at is not None and body.expires_at <= state.control.clock():
         raise BadCall("expires_at is in the past.", param="expires_at")
@@ -70,16 +70,16 @@ def create(state: State, body: KeyBody) -> Response:
         "trust": body.trust,
         "expires_at": body.expires_at,
     }
-    made = keys.create(state.control, state.organisation, body.project, body.name, **access)
+    made = keys.create(state.control, state.organisation, body.project, body.name, operator(request), **access)
     state.changed()
     return shown(NewKeyAnswer(**msgspec.structs.asdict(_answer(made.key)), key=made.secret), 201)
 
 
 @router.delete("/{key}", dependencies=[need(Permission.KEYS_WRITE)])
 @speaks(answer=KeyAnswer)
-def revoke(state: State, key: str, project: str | None = None) -> Response:
+def revoke(state: State, request: Request, key: str, project: str | None = None) -> Response:
     """Revoke a key, named by id or (within `project`, if given) by name. In force at once."""
-    row = keys.revoke(state.control, state.organisation, key, project=project)
+    row = keys.revoke(state.control, state.organisation, key, operator(request), project=project)
     state.changed()
     return shown(_answer(row))
 

@@ -15,6 +15,8 @@ from intertie.dataplane.observe import BUCKETS, Counters, Histogram
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 GAUGES: Final[Mapping[str, str]] = {
+    "cache_memory_bytes": "Kept answers in memory.",
+    "cache_disk_bytes": "Kept answers on disk.",
     "event_loop_lag_seconds": "How late the event loop ran in the worst of the last seconds.",
     "memory_share": "Resident memory as a share of the limit above which requests are refused.",
     "ready": "1 if the gateway accepts requests, else 0.",
@@ -57,6 +59,10 @@ class Readings(Collector):
         yield _counter("tokens", "Tokens used.", ("route", "operation", "kind"), tokens)
         cost = [(key, tally.cost) for key, tally in tallies.items()]
         yield _counter("cost_micros", "Known cost in micro-units of the currency.", ("route", "operation"), cost)
+        given = [((*key, word), n) for key, tally in tallies.items() for word, n in dict(tally.answers).items()]
+        yield _counter("cache_requests", "Requests by what the cache did.", ("route", "operation", "cache"), given)
+        saved = [(key, tally.saved) for key, tally in tallies.items()]
+        yield _counter("cache_saved_micros", "What answers given again would have cost.", ("route", "operation"), saved)
         yield _counter("requests_shed", "Requests refused because of load.", (), [((), counters.shed)])
         durations = {key: tally.duration for key, tally in tallies.items()}
         yield _histogram("request_duration_seconds", "From the first byte in to the last byte out.", durations)

@@ -19,7 +19,7 @@ from intertie.api.upstreams import RemovedAnswer
 from intertie.controlplane import nodes
 from intertie.controlplane.audit import Actor
 from intertie.controlplane.control import Conflict
-from intertie.controlplane.entries import Name
+from intertie.controlplane.shapes import Name
 from intertie.controlplane.nodes import NodeChange, NodeView
 from intertie.core.terms import ModelFacts, Trust
 from intertie.dataplane.transport.link import Presence

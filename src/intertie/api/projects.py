@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 import msgspec
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from intertie.api.document import shown, speaks
 from intertie.api.permissions import Permission, need
-from intertie.api.state import AdminState, state
+from intertie.api.state import AdminState, operator, state
 from intertie.controlplane import config, projects
 from intertie.controlplane.entries import ProjectEntry
 
@@ -42,9 +42,9 @@ def list_(state: State) -> Response:
 
 @router.put("/{name}", dependencies=[need(Permission.PROJECTS_WRITE)])
 @speaks(answer=WriteAnswer)
-def ensure(state: State, name: str) -> Response:
+def ensure(state: State, request: Request, name: str) -> Response:
     """Make the project unless it exists."""
     entry = config.receive_entry(ProjectEntry, {"name": name})
-    outcome = projects.ensure(state.control, state.organisation, entry.name)
+    outcome = projects.ensure(state.control, state.organisation, entry.name, operator(request))
     state.changed()
     return shown(WriteAnswer(entry.name, outcome))

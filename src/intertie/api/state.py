@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
 from fastapi import Request
 
 from intertie.controlplane.audit import Actor
+from intertie.controlplane.cache import CacheStatistics, Selection
 from intertie.controlplane.control import DEFAULT_ORGANISATION, Control
 from intertie.controlplane.ledger import Problem
 from intertie.controlplane.status import HealthView
+from intertie.core.errors import Overloaded
+from intertie.core.policy.limits import Limit
 from intertie.core.terms import Snapshot
+from intertie.dataplane.admitted import Standing
+from intertie.dataplane.explain import Explanation, Question
 from intertie.dataplane.observe import Counters
 from intertie.dataplane.transport.link import Presence
 
@@ -25,8 +30,20 @@ def _nobody() -> list[Presence]:
     return []
 
 
+def _nothing_kept() -> CacheStatistics:
+    return CacheStatistics()
+
+
+async def _nothing_to_forget(_: Selection) -> int:
+    return 0
+
+
 def _not_connected(_: str) -> bool:
     return False
+
+
+def _nothing_to_explain(_: Question) -> Explanation:
+    raise Overloaded("This process answers no calls, so there is nothing to explain.", retry_after=5)
 
 
 @dataclass
@@ -58,8 +75,16 @@ class AdminState:
     organisation: str = DEFAULT_ORGANISATION
     presence: Callable[[], list[Presence]] = _nobody
     """The nodes that are connected. Called on the event loop."""
+    explain: Callable[[Question], Explanation] = _nothing_to_explain
+    """Who would answer a call now. Called on the event loop."""
+    standing: Callable[[Limit], Standing] | None = None
+    """How much of a limit is taken. Called on the event loop."""
     ask_rotation: Callable[[str], bool] = _not_connected
     """Ask a node (id) for a new key; false if it is not connected. Called on the event loop."""
+    kept: Callable[[], CacheStatistics] = _nothing_kept
+    """How many answers are kept. Called on the event loop, as is the next."""
+    forget: Callable[[Selection], Awaitable[int]] = _nothing_to_forget
+    """Forget kept answers; returns how many."""
 
 
 def operator(request: Request) -> Actor:

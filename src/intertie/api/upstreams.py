@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 import msgspec
-from fastapi import APIRouter, Body, Depends, Response
+from fastapi import APIRouter, Body, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from intertie.api.document import shown, speaks
 from intertie.api.permissions import Permission, need
 from intertie.api.projects import WriteAnswer
-from intertie.api.state import AdminState, state
+from intertie.api.state import AdminState, operator, state
 from intertie.controlplane import config, upstreams
-from intertie.controlplane.control import Unknown
 from intertie.controlplane.entries import UpstreamEntry
 from intertie.controlplane.status import CredentialStatus
 from intertie.controlplane.upstreams import ModelView, UpstreamView
@@ -39,6 +38,7 @@ class UpstreamAnswer(msgspec.Struct, frozen=True):
     provider: str
     base_url: str
     trust: str
+    region: str
     enabled: bool
     origin: str
     models: tuple[ModelView, ...]
@@ -82,34 +82,32 @@ async def list_(state: State) -> Response:
 
 @router.put("/{name}", dependencies=[need(Permission.UPSTREAMS_WRITE)])
 @speaks(answer=WriteAnswer, takes=UpstreamEntry)
-def put(state: State, name: str, body: Annotated[dict[str, Any], Body()]) -> Response:
+def put(state: State, request: Request, name: str, body: Annotated[dict[str, Any], Body()]) -> Response:
     """Make the upstream of that name, or replace it whole. Secrets are given as `{"value": …}` and kept encrypted."""
     if body.setdefault("name", name) != name:
         raise BadCall("The name in the path and the name in the body differ.", param="name")
     entry = config.receive_entry(UpstreamEntry, body)
-    outcome = upstreams.put(state.control, state.organisation, entry)
+    outcome = upstreams.put(state.control, state.organisation, entry, operator(request))
     state.changed()
     return shown(WriteAnswer(entry.name, outcome))
 
 
 @router.delete("/{name}", dependencies=[need(Permission.UPSTREAMS_WRITE)])
 @speaks(answer=RemovedAnswer)
-def remove(state: State, name: str) -> Response:
+def remove(state: State, request: Request, name: str) -> Response:
     """Remove an upstream with its credentials. Refused while a route has it as a target."""
-    upstreams.remove(state.control, state.organisation, name)
+    upstreams.remove(state.control, state.organisation, name, operator(request))
     state.changed()
     return shown(RemovedAnswer(name))
 
 
 @router.post("/{name}/clear", dependencies=[need(Permission.UPSTREAMS_WRITE)])
 @speaks(answer=WriteAnswer)
-async def clear(state: State, name: str) -> Response:
+async def clear(state: State, request: Request, name: str) -> Response:
     """Use all credentials of the upstream again, whatever set them aside."""
-    views = await run_in_threadpool(upstreams.list_, state.control, state.organisation)
-    found = next((view for view in views if view.name == name), None)
-    if found is None:
-        raise Unknown(f"no upstream is named {name}")
-    state.clear_credentials(found.id)
+    by = operator(request)
+    upstream = await run_in_threadpool(upstreams.clear, state.control, state.organisation, name, by)
+    state.clear_credentials(upstream)
     return shown(WriteAnswer(name, "cleared"))
 
 

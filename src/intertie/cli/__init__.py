@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def make_cli(serve: Callable[..., int]) -> typer.Typer:
-    """The command line. `serve(settings, *, document, on_ready) -> exit code` runs a gateway; only `up` calls it.
+    """The command line. `serve(settings, *, document, source, on_ready) -> exit code` runs a gateway, for `up` alone.
 
     Modules are imported here, not above, so that the child process of the local model does not pay for them.
     """

@@ -12,14 +12,18 @@ from intertie.cli import apply as apply_command
 from intertie.cli import (
     audit,
     backup,
+    cache,
     check,
     keys,
     ledger,
+    limits,
     local_model,
     migrate,
     node,
     nodes,
+    route,
     routes,
+    rules,
     smoke,
     up,
     upstreams,
@@ -65,6 +69,10 @@ def assemble(serve: Callable[..., int]) -> typer.Typer:
     cli.add_typer(upstreams.app, name="upstreams")
     cli.add_typer(nodes.app, name="nodes")
     cli.add_typer(routes.app, name="routes")
+    cli.add_typer(route.app, name="route")
+    cli.add_typer(rules.app, name="rules")
+    cli.add_typer(limits.app, name="limits")
+    cli.add_typer(cache.app, name="cache")
     usage.register(cli)
     cli.add_typer(ledger.app, name="ledger")
     cli.add_typer(audit.app, name="audit")

@@ -188,6 +188,16 @@ class Client:
                 raise _refusal(answer.status, answer.read(_MAX_ANSWER))
             return _store(answer, destination)
 
+    def lines(self, path: str, **query: str | float | None) -> Iterator[bytes]:
+        """The lines of a GET under `/api`, as they come. Raises `Refused` on an error answer."""
+        chosen = {name: value for name, value in query.items() if value is not None}
+        path = "/api" + path + ("?" + urlencode(chosen) if chosen else "")
+        with self._exchange("GET", path, None, self.access.admin_key) as answer:
+            if answer.status != 200:
+                raise _refusal(answer.status, answer.read(_MAX_ANSWER))
+            while line := answer.readline(_MAX_ANSWER):
+                yield line
+
     def ask(self, path: str, body: object, key: str) -> Reply:
         """POST JSON to the inference door with an API key and return whatever comes, errors too."""
         started = time.monotonic()

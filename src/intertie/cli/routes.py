@@ -50,9 +50,13 @@ def put(
         ),
     ],
     strategy: Annotated[
-        str, typer.Option("--strategy", help="priority or weighted: how targets of a tier share calls.")
+        str, typer.Option("--strategy", help="priority, weighted, cheapest, fastest or least_busy: who of a tier comes first.")
     ] = "priority",
     deadline: Annotated[float, typer.Option("--deadline", help="Seconds for a whole request.")] = 600.0,
+    cache: Annotated[
+        str | None,
+        typer.Option("--cache", help="Keep answers for so many seconds: 3600, or 3600,project to share by project."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make a route, or replace it whole."""
@@ -61,6 +65,7 @@ def put(
         "strategy": strategy,
         "deadline": deadline,
         "targets": [_target(words) for words in target],
+        **({"cache": _cache(cache)} if cache is not None else {}),
     }
     made = session().client().put("/routes", content)
     if json:
@@ -77,6 +82,17 @@ def remove(model: str, json: Json = False) -> None:
         as_json(gone)
     else:
         say(f"Removed route {model}.")
+
+
+def _cache(words: str) -> dict[str, Any]:
+    """`3600` or `3600,project`."""
+    seconds, comma, scope = words.partition(",")
+    try:
+        return {"ttl": float(seconds), **({"scope": scope} if comma else {})}
+    except ValueError:
+        raise CommandProblem(
+            f"{words!r} does not say how long", "write seconds, such as 3600 or 3600,project", code="bad_cache"
+        ) from None
 
 
 def _target(words: str) -> dict[str, Any]:

@@ -48,7 +48,9 @@ def register(cli: typer.Typer, serve: Callable[..., int]) -> None:
         loaded = _settings(document, given)
         welcome = Welcome(loaded, local_model=local_model, as_json=json)
         try:
-            code = serve(loaded.settings, document=document, on_ready=_aside(welcome.tell))
+            code = serve(
+                loaded.settings, document=document, source=config.name if config else "", on_ready=_aside(welcome.tell)
+            )
         finally:
             welcome.farewell()
         raise typer.Exit(code)

@@ -12,7 +12,7 @@ from intertie.cli.when import parse
 
 COLUMNS: Final = (
     *("name", "requests", "input_tokens", "output_tokens", "cost_micros"),
-    *("unknown_cost_requests", "errors", "cache_hits", "estimated"),
+    *("unknown_cost_requests", "errors", "cache_hits", "estimated", "saved_micros"),
 )
 
 
@@ -49,11 +49,12 @@ def _show(by: str, rows: list[dict[str, Any]]) -> None:
             row["output_tokens"],
             _cost(row),
             row["cache_hits"],
+            money(row["saved_micros"]),
             row["estimated"],
         )
         for row in rows
     ]
-    headings = (by, "requests", "errors", "input tokens", "output tokens", "cost", "cache hits", "estimated")
+    headings = (by, "requests", "errors", "input tokens", "output tokens", "cost", "cache hits", "saved", "estimated")
     table(
         headings, shown, empty="No requests in this time. Send one, then look again.", numbers=frozenset(headings[1:])
     )

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from intertie.controlplane import keys, projects, routes, upstreams
+from intertie.controlplane import alerts, audit, config, keys, limits, projects, routes, rules, upstreams
+from intertie.controlplane.audit import BY_GATEWAY, Actor
 from intertie.controlplane.config import Document
 from intertie.controlplane.control import Control
 from intertie.controlplane.entries import ProjectEntry
@@ -37,19 +38,19 @@ class Changes(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
-def apply(control: Control, organisation: str, document: Document) -> Changes:
+def apply(control: Control, organisation: str, document: Document, by: Actor = BY_GATEWAY) -> Changes:
     """Makes it so. The document is resolved (see `config.resolve`).
 
     Raises `Conflict` (and changes nothing) if a key's value is in use elsewhere, or an upstream that is no longer
     listed is still a target of a route that came by another door.
     """
     with control.database.write() as connection:
-        run = _Run(connection, control, organisation)
+        run = _Run(connection, control, organisation, by)
         for upstream in document.upstreams:
-            outcome = upstreams.write(connection, control, organisation, upstream, Origin.CONFIG)
+            outcome = upstreams.write(connection, control, organisation, upstream, Origin.CONFIG, by)
             run.note(outcome, f"upstream {upstream.name}")
         for route in document.routes:
-            outcome = routes.write(connection, control, organisation, route, Origin.CONFIG)
+            outcome = routes.write(connection, control, organisation, route, Origin.CONFIG, by)
             run.note(outcome, f"route {route.model}")
         # revoked before others are made, so that a secret can move from one name to another
         run.end_keys({(project.name, key.name) for project in document.projects for key in project.keys})
@@ -58,9 +59,16 @@ def apply(control: Control, organisation: str, document: Document) -> Changes:
         run.remove_routes({route.model for route in document.routes})
         run.remove_upstreams({upstream.name for upstream in document.upstreams})
         run.remove_projects({project.name for project in document.projects})
+        for done, name in rules.write(connection, control, organisation, document.rules, by):
+            run.note(done, f"rule {name}")
+        for done, name in limits.write(connection, control, organisation, document, by):
+            run.note(done, f"limit {name}")
+        if (done := alerts.write(connection, control, organisation, document.alerts, by)) is not Outcome.UNCHANGED:
+            run.note(done, "alerts")
         changes = run.changes()
         if changes.created or changes.updated or changes.removed:
             revision.bump(connection)
+        run.tell(document, changes)
         return changes
 
 
@@ -69,6 +77,7 @@ class _Run:
     connection: Connection
     control: Control
     organisation: str
+    by: Actor
     noted: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     made: list[CreatedKey] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -80,8 +89,26 @@ class _Run:
         lists = {name: tuple(self.noted[name]) for name in ("created", "updated", "unchanged", "removed")}
         return Changes(**lists, keys=tuple(self.made), warnings=tuple(self.warnings))
 
+    def tell(self, document: Document, changes: Changes) -> None:
+        """One record of the whole, besides those of its parts; also of a document that changed nothing."""
+        names = ("created", "updated", "unchanged", "removed")
+        counts = {name: len(getattr(changes, name)) for name in names}
+        digest = config.digest(document)
+        audit.record(
+            self.connection,
+            self.control,
+            self.organisation,
+            self.by,
+            "configuration.apply",
+            "",
+            sha256=digest,
+            **counts,
+        )
+
     def project(self, entry: ProjectEntry) -> None:
-        outcome = projects.write(self.connection, self.control, self.organisation, entry.name, Origin.CONFIG)
+        outcome = projects.write(
+            self.connection, self.control, self.organisation, entry.name, Origin.CONFIG, self.by, entry.max_output
+        )
         self.note(outcome, f"project {entry.name}")
         for key in entry.keys:
             written = keys.write(
@@ -90,6 +117,7 @@ class _Run:
                 self.organisation,
                 (entry.name, key.name),
                 key.value.reveal() if key.value else None,
+                self.by,
                 models=None if key.models is None else tuple(key.models),
                 trust=key.trust,
                 expires_at=key.expires,
@@ -103,19 +131,19 @@ class _Run:
     def end_keys(self, listed: set[tuple[str, str]]) -> None:
         for row in stored_keys.listed(self.connection, self.organisation, None, revoked=False):
             if row.origin == Origin.CONFIG and (row.project, row.name) not in listed:
-                keys.end(self.connection, self.control, row, Origin.CONFIG)
+                keys.end(self.connection, self.control, row, Origin.CONFIG, self.by)
                 self.note("removed", f"key {row.project}/{row.name}")
 
     def remove_routes(self, listed: set[str]) -> None:
         for row in stored_routes.listed(self.connection, self.organisation):
             if row.origin == Origin.CONFIG and row.model not in listed:
-                stored_routes.delete(self.connection, self.organisation, row.model)
+                routes.discard(self.connection, self.control, self.organisation, row.model, self.by)
                 self.note("removed", f"route {row.model}")
 
     def remove_upstreams(self, listed: set[str]) -> None:
         for row in stored_upstreams.listed(self.connection, self.organisation):
             if row.origin == Origin.CONFIG and row.name not in listed:
-                upstreams.discard(self.connection, self.organisation, row.name)
+                upstreams.discard(self.connection, self.control, self.organisation, row.name, self.by)
                 self.note("removed", f"upstream {row.name}")
 
     def remove_projects(self, listed: set[str]) -> None:
@@ -126,7 +154,9 @@ class _Run:
                 # keys that came by another door still need it
                 kept = msgspec.structs.replace(row, origin=Origin.API.value)
                 stored_projects.update(self.connection, kept)
+                projects.note(self.connection, self.control, self.by, row, kept)
                 continue
             removed = msgspec.structs.replace(row, removed_at=self.control.clock())
             stored_projects.update(self.connection, removed)
+            projects.note(self.connection, self.control, self.by, row, removed)
             self.note("removed", f"project {row.name}")

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from intertie.controlplane.control import Conflict, Control
+from intertie.controlplane import audit
+from intertie.controlplane.audit import BY_GATEWAY, Actor
+from intertie.controlplane.control import DEFAULT_ORGANISATION, Conflict, Control
 from intertie.core.errors import Misconfigured
 from intertie.store import copies
 
@@ -25,7 +27,7 @@ class Backup(msgspec.Struct, frozen=True):
     """Table -> rows in the copy."""
 
 
-def create(control: Control, path: Path) -> Backup:
+def create(control: Control, path: Path, by: Actor = BY_GATEWAY, organisation: str = DEFAULT_ORGANISATION) -> Backup:
     """Copies the database to a new file (mode 0600) while the gateway works, then opens the copy and checks it.
 
     The file appears under its name only when it has passed. What is still in the spool is not in it: flush first.
@@ -40,6 +42,9 @@ def create(control: Control, path: Path) -> Backup:
         if found.proof is None or not hmac.compare_digest(found.proof, control.vault.proof):
             raise Misconfigured("the copy does not belong to this gateway's master key")
         size = draft.stat().st_size
+        with control.database.write() as connection:
+            told = {"bytes": size, "schema": found.schema, "revision": found.revision}
+            audit.record(connection, control, organisation, by, "backup.take", "", **told)
         draft.rename(path)
     except OSError as error:
         raise Misconfigured(f"cannot write the backup {path}: {error.strerror}") from error

@@ -6,6 +6,8 @@ the command line and the admin API. `apply.apply` makes it so.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import UnionType
 from typing import Any, Final, TypeVar, Union, get_args, get_origin
@@ -15,23 +17,19 @@ from pydantic import SecretStr, ValidationError
 from intertie import settings
 from intertie.controlplane import consistency, document
 from intertie.controlplane.consistency import Problem, nearest
-from intertie.controlplane.entries import Document, Entry, HeaderEntry, KeyEntry, SecretEntry, UpstreamEntry
+from intertie.controlplane.entries import Document, HeaderEntry, KeyEntry, SecretEntry, UpstreamEntry
+from intertie.controlplane.shapes import Entry
 from intertie.core import keys
 from intertie.core.errors import BadCall
 
-__all__ = ["ConfigProblems", "Document", "Problem", "dump", "parse", "receive", "receive_entry", "resolve"]
+__all__ = ["ConfigProblems", "Document", "Problem", "digest", "dump", "parse", "receive", "receive_entry", "resolve"]
 
 E = TypeVar("E", bound=Entry)
 S = TypeVar("S", bound=SecretEntry)
 
-LATER: Final = {
-    "rules": "rules",
-    "limits": "rate limits",
-    "budgets": "budgets",
-    "cache": "the response cache",
-}
-"""Keys of the full design that this version does not act on: refused, because an ignored limit is worse than none."""
-
+_LIMITS: Final = ("limits", "quotas", "budgets", "max_output")
+"""What a file says beside the noun it limits and the admin API says at a place of its own."""
+_SHORTEST: Final = 16
 _ENROL: Final = "a machine becomes a node by enrolling: intertie nodes token NAME; routes then name it as {node: NAME}"
 
 
@@ -68,6 +66,7 @@ def receive_entry(kind: type[E], payload: Mapping[str, Any]) -> E:
     made, found = _validated(kind, payload, resolved=True)
     if issubclass(kind, UpstreamEntry):
         found += consistency.upstream_problems(payload)
+    found += [Problem(name, "is not set here", "use PUT /api/limits") for name in _LIMITS if payload.get(name)]
     if found or made is None:
         raise ConfigProblems(found)
     wrapped = Document(upstreams=[made]) if isinstance(made, UpstreamEntry) else Document()
@@ -91,6 +90,16 @@ def dump(document_: Document) -> dict[str, Any]:
 
     shown: dict[str, Any] = plain(document_.model_dump(exclude_none=True, exclude={"settings"}))
     return shown
+
+
+def digest(document_: Document) -> str:
+    """SHA-256 (hexadecimal) of the document without its secrets: each is replaced by the place it came from.
+
+    So the same file gives the same digest, and nobody can try passwords on it.
+    """
+    bare = _with_secrets(document_, lambda entry, _: entry.model_copy(update={"value": SecretStr(entry.label)}))
+    text = json.dumps(dump(bare), sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def resolve(document_: Document, env: Mapping[str, str], read_file: Callable[[str], str]) -> Document:
@@ -139,7 +148,10 @@ def _with_secrets(document_: Document, fetch: Callable[[Any, str], Any]) -> Docu
         entry.model_copy(update={"keys": [key(k, f"projects[{i}].keys[{n}]") for n, k in enumerate(entry.keys)]})
         for i, entry in enumerate(document_.projects)
     ]
-    return document_.model_copy(update={"upstreams": upstreams, "projects": projects})
+    alerts = document_.alerts
+    if alerts is not None:
+        alerts = alerts.model_copy(update={"secret": fetch(alerts.secret, "alerts.secret")})
+    return document_.model_copy(update={"upstreams": upstreams, "projects": projects, "alerts": alerts})
 
 
 def _secret_problems(document_: Document) -> Iterator[Problem]:
@@ -150,6 +162,8 @@ def _secret_problems(document_: Document) -> Iterator[Problem]:
         value = entry.reveal()
         if path.startswith("projects") and (flaw := keys.flaw(value)):
             found.append(Problem(path, f"cannot be an API key: {flaw}"))
+        elif path.startswith("alerts") and len(value) < _SHORTEST:
+            found.append(Problem(path, f"has less than {_SHORTEST} characters", "make one with: openssl rand -hex 32"))
         elif not value.isascii() or not all(" " <= character <= "~" for character in value):
             found.append(Problem(path, "has a line break, a control character or a letter outside ASCII"))
         elif not value or (" " in value and ".credentials[" in path):
@@ -184,8 +198,6 @@ def _problem(kind: type[Entry], found: Any, raw: Any) -> Problem | None:
     where, type_, context = found["loc"], found["type"], found.get("ctx", {})
     path, name = _path(where), str(where[-1]) if where else ""
     if type_ == "extra_forbidden":
-        if name in LATER:
-            return Problem(path, f"this version does not know {LATER[name]} yet", "remove it: it would not be enforced")
         if path == "nodes":
             return Problem(path, "nodes are not declared in the configuration", _ENROL)
         known = _fields(kind, where[:-1])
@@ -226,6 +238,8 @@ def _path(where: tuple[str | int, ...]) -> str:
 
 def _at(raw: Any, where: tuple[str | int, ...]) -> Any:
     for step in where:
+        if isinstance(raw, str):
+            return raw  # one value where several are allowed
         try:
             raw = raw[step]
         except (KeyError, IndexError, TypeError):

@@ -28,6 +28,8 @@ def problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _twice(raw, "upstreams", "", "name")
     yield from _twice(raw, "routes", "", "model")
     yield from _twice(raw, "projects", "", "name")
+    yield from _twice(raw, "rules", "", "name")
+    yield from _twice(raw, "models", "", "name")
     for path, project in _items(raw, "projects", ""):
         yield from _twice(project, "keys", path, "name")
     for path, upstream in _items(raw, "upstreams", ""):

@@ -9,31 +9,27 @@ from __future__ import annotations
 import difflib
 import re
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    PlainSerializer,
     SecretStr,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
-from intertie.controlplane.addresses import base_url
+from intertie.controlplane.addresses import base_url, is_public
+from intertie.controlplane.limit_entries import Limited, ModelLimitsEntry, OrganisationEntry, by_name
 from intertie.controlplane.places import PLACES
+from intertie.controlplane.rule_entries import RuleEntry
+from intertie.controlplane.shapes import Entry, Model, Money, Name, Seconds, wrong
 from intertie.core.providers import load
 from intertie.core.routing.resolve import DIRECT
-from intertie.core.terms import NODE, StrategyName, Trust
-
-DEAREST: Final = Decimal(10_000)
-"""Currency units per million tokens above which a price is taken for a mistake."""
+from intertie.core.terms import NODE, CacheScope, StrategyName, Trust
 
 _OWN_HEADERS: Final = frozenset(
     {
@@ -62,43 +58,6 @@ _OWN_HEADERS: Final = frozenset(
 _SECRET_HEADER: Final = re.compile(r"auth|cookie|credential|key|password|secret|token", re.IGNORECASE)
 
 
-def wrong(message: str, hint: str = "") -> PydanticCustomError:
-    """A problem with a hint, which pydantic carries to the report."""
-    return PydanticCustomError("intertie", "{message}", {"message": message, "hint": hint})
-
-
-def _name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}", value):
-        raise wrong("must begin with a letter or digit and have at most 100 letters, digits and . _ @ + -")
-    return value
-
-
-def _model(value: str) -> str:
-    if not value or len(value) > 200 or not value.isprintable() or any(character.isspace() for character in value):
-        raise wrong("must be a model name: 1 to 200 visible characters without spaces")
-    return value
-
-
-def _micros(value: object) -> int:
-    """Currency units per million tokens, as written, to integer micro-units: exactly, or not at all."""
-    try:
-        if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-            raise InvalidOperation
-        amount = Decimal(str(value))  # the shortest decimal that reads back as the float, which is what was written
-        if not amount.is_finite():
-            raise InvalidOperation
-    except InvalidOperation:
-        raise wrong("must be a number: currency units per million tokens") from None
-    if amount < 0:
-        raise wrong("must not be negative")
-    if amount > DEAREST:
-        raise wrong(f"must be at most {DEAREST:,} per million tokens", "is it per million tokens, in whole units?")
-    micros = amount.scaleb(6)
-    if micros != micros.to_integral_value():
-        raise wrong("must have at most six decimals")
-    return int(micros)
-
-
 def _moment(value: object) -> float:
     """A date or time as UTC seconds; a date counts from its beginning, a time without zone is UTC."""
     try:
@@ -115,12 +74,6 @@ def _moment(value: object) -> float:
     raise wrong("must be a date or time such as 2027-01-31 or 2027-01-31T18:00:00Z")
 
 
-def _strategy(value: object) -> object:
-    if isinstance(value, str) and value in {"cheapest", "fastest", "least_busy"}:
-        raise wrong(f"the strategy {value} comes with a later version", "this version has priority and weighted")
-    return value
-
-
 def _no_star(value: str) -> str:
     if value == "*":
         raise wrong("must name a model", "list the models, or leave `models` out to pass any model through")
@@ -133,21 +86,11 @@ def _not_direct(value: str) -> str:
     return value
 
 
-Name = Annotated[str, AfterValidator(_name)]
-Model = Annotated[str, AfterValidator(_model)]
-Money = Annotated[int, BeforeValidator(_micros), PlainSerializer(lambda micros: str(Decimal(micros).scaleb(-6)))]
 Moment = Annotated[float, BeforeValidator(_moment)]
-Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 
 
 def _resolved(info: ValidationInfo) -> bool:
     return bool(info.context and info.context.get("resolved"))
-
-
-class Entry(BaseModel):
-    """Base of all shapes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class SecretEntry(Entry):
@@ -219,6 +162,9 @@ class ModelEntry(Entry):
     price: Annotated[PriceEntry | None, BeforeValidator(lambda v: {"free": True} if v == "free" else v)] = None
 
 
+NamedModel = Annotated[ModelEntry, BeforeValidator(lambda v: {"name": v} if isinstance(v, str) else v)]
+
+
 class TimeoutsEntry(Entry):
     """Seconds; see `core.terms.Timeouts`."""
 
@@ -227,16 +173,18 @@ class TimeoutsEntry(Entry):
     between_output: Seconds = 60.0
 
 
-class UpstreamEntry(Entry):
+class UpstreamEntry(Limited):
     """Somewhere to send: a provider account, or a runtime on a machine."""
 
+    may_wait = False
     name: Name
     provider: str
     base_url: str | None = None
     credentials: list[SecretEntry] = Field(default=[], max_length=100)
     trust: Trust = Trust.VENDOR
-    models: list[Annotated[ModelEntry, BeforeValidator(lambda v: {"name": v} if isinstance(v, str) else v)]] = []
-    headers: dict[str, Annotated[HeaderEntry, BeforeValidator(_header)]] = {}
+    region: Name | None = None
+    models: list[NamedModel] = Field(default=[])
+    headers: dict[str, Annotated[HeaderEntry, BeforeValidator(_header)]] = Field(default={})
     timeouts: TimeoutsEntry = TimeoutsEntry()
     enabled: bool = True
 
@@ -301,17 +249,34 @@ class TargetEntry(Entry):
         return self
 
 
-class RouteEntry(Entry):
+class CacheEntry(Entry):
+    """That answers are kept: for so many seconds, shared by a project or the organisation."""
+
+    ttl: float = Field(default=3600.0, gt=0, le=30 * 86_400, allow_inf_nan=False)
+    scope: CacheScope = CacheScope.ORGANISATION
+
+
+class FallbackCode(StrEnum):
+    """Rejections of a call that another model may take."""
+
+    CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+    CONTENT_FILTER = "content_filter"
+
+
+class RouteEntry(Limited):
     """What clients call a model, and who answers."""
 
     model: Annotated[Model, AfterValidator(_not_direct)]
-    strategy: Annotated[StrategyName, BeforeValidator(_strategy)] = StrategyName.PRIORITY
+    strategy: StrategyName = StrategyName.PRIORITY
     targets: list[TargetEntry] = Field(min_length=1, max_length=100)
     deadline: Seconds = 600.0
     max_attempts: int = Field(default=3, ge=1, le=3)
+    cache: CacheEntry | None = None
+    sticky: bool = False
+    fallback: dict[FallbackCode, list[Model]] = Field(default={})
 
 
-class KeyEntry(Entry):
+class KeyEntry(Limited):
     """An API key of a project. Without `value` it is generated and shown once."""
 
     name: Name
@@ -321,17 +286,40 @@ class KeyEntry(Entry):
     expires: Moment | None = None
 
 
-class ProjectEntry(Entry):
-    """A project and its keys."""
+class ProjectEntry(Limited):
+    """A project and its keys. `max_output` bounds, in tokens, calls under a budget that do not say."""
 
     name: Name
-    keys: list[KeyEntry] = []
+    max_output: int | None = Field(default=None, ge=1, le=10_000_000)
+    keys: list[KeyEntry] = Field(default=[])
+
+
+class AlertsEntry(Entry):
+    """Who is told when a quota or budget passes a threshold, and what signs the message."""
+
+    webhook: str
+    secret: SecretEntry
+
+    @field_validator("webhook")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        try:
+            address = base_url(value)
+        except ValueError as error:
+            raise wrong(str(error)) from None
+        if address.startswith("http:") and is_public(address):
+            raise wrong("must begin with https://", "plain http is for addresses of a private network")
+        return address
 
 
 class Document(Entry):
     """A whole configuration file."""
 
-    settings: dict[str, Any] = {}
-    upstreams: list[UpstreamEntry] = []
-    routes: list[RouteEntry] = []
-    projects: list[ProjectEntry] = []
+    settings: dict[str, Any] = Field(default={})
+    upstreams: list[UpstreamEntry] = Field(default=[])
+    routes: list[RouteEntry] = Field(default=[])
+    projects: list[ProjectEntry] = Field(default=[])
+    organisation: OrganisationEntry | None = None
+    models: Annotated[list[ModelLimitsEntry], BeforeValidator(by_name)] = Field(default=[])
+    alerts: AlertsEntry | None = None
+    rules: list[RuleEntry] = Field(default=[], max_length=200)

@@ -7,7 +7,8 @@ from typing import TypedDict, Unpack
 
 import msgspec
 
-from intertie.controlplane import projects
+from intertie.controlplane import audit, projects
+from intertie.controlplane.audit import BY_GATEWAY, Actor, Item
 from intertie.controlplane.control import Conflict, Control, Unknown, make_id
 from intertie.controlplane.outcome import Origin, Outcome
 from intertie.core import keys as form
@@ -40,7 +41,14 @@ class CreatedKey(msgspec.Struct, frozen=True):
 
 
 def create(
-    control: Control, organisation: str, project: str, name: str, *, value: str | None = None, **access: Unpack[Access]
+    control: Control,
+    organisation: str,
+    project: str,
+    name: str,
+    by: Actor = BY_GATEWAY,
+    *,
+    value: str | None = None,
+    **access: Unpack[Access],
 ) -> CreatedKey:
     """A new key of the project, which is made if need be. Without `value` it is generated.
 
@@ -50,9 +58,10 @@ def create(
         raise BadCall(f"the value cannot be an API key: {flaw}", param="value")
     secret = value if value is not None else form.make_key(os.urandom(form.ENTROPY))
     with control.database.write() as connection:
-        projects.write(connection, control, organisation, project, Origin.API)
+        projects.write(connection, control, organisation, project, Origin.API, by)
         row = _row(control, organisation, project, name, secret, access)
         _insert(connection, control, row, secret)
+        _record(connection, control, by, None, row)
         revision.bump(connection)
     return CreatedKey(row, secret)
 
@@ -63,7 +72,9 @@ def list_(control: Control, organisation: str, project: str | None = None, *, re
         return keys.listed(connection, organisation, project, revoked=revoked)
 
 
-def revoke(control: Control, organisation: str, key: str, *, project: str | None = None) -> KeyRow:
+def revoke(
+    control: Control, organisation: str, key: str, by: Actor = BY_GATEWAY, *, project: str | None = None
+) -> KeyRow:
     """Ends a key, named by id or (within `project`, if given) by name. Revoking again changes nothing.
 
     Raises `Unknown` if there is none, `Conflict` if several projects have a key of that name.
@@ -80,15 +91,16 @@ def revoke(control: Control, organisation: str, key: str, *, project: str | None
             found = named[0]
         if found.revoked_at is not None:
             return found
-        ended = end(connection, control, found, Origin.API)
+        ended = end(connection, control, found, Origin.API, by)
         revision.bump(connection)
         return ended
 
 
-def end(connection: Connection, control: Control, row: KeyRow, by: Origin) -> KeyRow:
+def end(connection: Connection, control: Control, row: KeyRow, origin: Origin, by: Actor = BY_GATEWAY) -> KeyRow:
     """Revokes the key inside the caller's transaction."""
-    ended = msgspec.structs.replace(row, revoked_at=control.clock(), revoked_by=by)
+    ended = msgspec.structs.replace(row, revoked_at=control.clock(), revoked_by=origin)
     keys.update(connection, ended)
+    _record(connection, control, by, row, ended)
     return ended
 
 
@@ -107,6 +119,7 @@ def write(
     organisation: str,
     place: tuple[str, str],
     value: str | None,
+    by: Actor = BY_GATEWAY,
     **access: Unpack[Access],
 ) -> Written:
     """Makes the key at `place` (project, name) so, inside the caller's transaction, owned by the configuration file.
@@ -126,6 +139,7 @@ def write(
             _row(control, organisation, project, name, secret, access), origin=Origin.CONFIG.value
         )
         _insert(connection, control, row, secret)
+        _record(connection, control, by, None, row)
         return Written(Outcome.CREATED, created=CreatedKey(row, secret) if value is None else None)
     after = msgspec.structs.replace(
         _row(control, organisation, project, name, value or "", access),
@@ -139,6 +153,7 @@ def write(
         return Written(Outcome.UNCHANGED)
     if not keys.update(connection, after, digest if changed_secret else None):
         raise Conflict(f"the value of key {project}/{name} is already in use by another key")
+    _record(connection, control, by, before, after, secret=changed_secret)
     unchanged = msgspec.structs.replace(after, origin=before.origin) == before and not changed_secret
     return Written(Outcome.UNCHANGED if unchanged else Outcome.UPDATED)
 
@@ -161,3 +176,25 @@ def _row(control: Control, organisation: str, project: str, name: str, secret: s
 def _insert(connection: Connection, control: Control, row: KeyRow, secret: str) -> None:
     if not keys.insert(connection, row, form.hash_key(control.vault.pepper, secret)):
         raise Conflict(f"the project {row.project} already has a key named {row.name}, or the value is in use")
+
+
+def _record(
+    connection: Connection,
+    control: Control,
+    by: Actor,
+    before: KeyRow | None,
+    after: KeyRow,
+    *,
+    secret: bool = False,
+) -> None:
+    """`secret`: the key itself was replaced, which the hint may not show."""
+    old, new = None if before is None else _look(before), _look(after)
+    if secret and old is not None:
+        old["key"], new["key"] = "another", "new"
+    verb = "revoke" if after.revoked_at is not None else ""
+    item = Item("key", after.id, old, new, name=f"{after.project}/{after.name}")
+    audit.changed(connection, control, after.organisation, by, item, verb=verb)
+
+
+def _look(row: KeyRow) -> dict[str, object]:
+    return {name: value for name, value in msgspec.structs.asdict(row).items() if name not in {"organisation", "id"}}

@@ -6,13 +6,14 @@ from collections.abc import Container, Mapping
 
 import msgspec
 
-from intertie.controlplane import implied
+from intertie.controlplane import audit, implied, route_options
+from intertie.controlplane.audit import BY_GATEWAY, Actor, Item
 from intertie.controlplane.consistency import nearest
 from intertie.controlplane.control import Conflict, Control, Unknown
 from intertie.controlplane.entries import RouteEntry, TargetEntry
 from intertie.controlplane.outcome import Origin, Outcome
 from intertie.core.errors import BadCall
-from intertie.core.terms import StrategyName
+from intertie.core.terms import CachePolicy, StrategyName
 from intertie.store import nodes, revision, routes, upstreams
 from intertie.store.database import Connection
 from intertie.store.routes import RouteRow, TargetRow
@@ -38,12 +39,15 @@ class RouteView(msgspec.Struct, frozen=True):
     deadline: float
     max_attempts: int
     origin: str
+    cache: CachePolicy | None = None
+    sticky: bool = False
+    fallback: Mapping[str, tuple[str, ...]] = {}
 
 
-def put(control: Control, organisation: str, entry: RouteEntry) -> Outcome:
+def put(control: Control, organisation: str, entry: RouteEntry, by: Actor = BY_GATEWAY) -> Outcome:
     """Makes the route of that model, or replaces it. Raises `Unknown` if a target names no upstream or node."""
     with control.database.write() as connection:
-        outcome = write(connection, control, organisation, entry, Origin.API)
+        outcome = write(connection, control, organisation, entry, Origin.API, by)
         if outcome is not Outcome.UNCHANGED:
             revision.bump(connection)
         return outcome
@@ -64,15 +68,18 @@ def list_(control: Control, organisation: str) -> list[RouteView]:
             deadline=row.deadline,
             max_attempts=row.max_attempts,
             origin=row.origin,
+            cache=route_options.cache(row.options),
+            sticky=route_options.sticky(row.options),
+            fallback=route_options.fallback(row.options),
         )
         for row in sorted(rows, key=lambda row: row.model)
     ]
 
 
-def remove(control: Control, organisation: str, model: str) -> None:
+def remove(control: Control, organisation: str, model: str, by: Actor = BY_GATEWAY) -> None:
     """Removes a route. Raises `Unknown`, or `Conflict` for one that follows from nodes."""
     with control.database.write() as connection:
-        if not routes.delete(connection, organisation, model):
+        if not discard(connection, control, organisation, model, by):
             found = _implied(connection, control, organisation, routes.listed(connection, organisation))
             if any(row.model == model for row in found):
                 raise Conflict(
@@ -83,7 +90,25 @@ def remove(control: Control, organisation: str, model: str) -> None:
         revision.bump(connection)
 
 
-def write(connection: Connection, control: Control, organisation: str, entry: RouteEntry, origin: Origin) -> Outcome:
+def discard(connection: Connection, control: Control, organisation: str, model: str, by: Actor = BY_GATEWAY) -> bool:
+    """Removes a route inside the caller's transaction; False if there was none."""
+    before = next(iter(routes.listed(connection, organisation, model=model)), None)
+    if before is None:
+        return False
+    names = _names(connection, organisation)
+    routes.delete(connection, organisation, model)
+    audit.changed(connection, control, organisation, by, Item("route", model, _look(before, names), None))
+    return True
+
+
+def write(
+    connection: Connection,
+    control: Control,
+    organisation: str,
+    entry: RouteEntry,
+    origin: Origin,
+    by: Actor = BY_GATEWAY,
+) -> Outcome:
     """Makes the route so, inside the caller's transaction."""
     before = next(iter(routes.listed(connection, organisation, model=entry.model)), None)
     machines = upstreams.nodes(connection, organisation)
@@ -96,11 +121,15 @@ def write(connection: Connection, control: Control, organisation: str, entry: Ro
         max_attempts=entry.max_attempts,
         origin=origin.value,
         created_at=before.created_at if before else control.clock(),
+        options=route_options.stored(entry),
         targets=tuple(_target(entry, target, known, machines) for target in entry.targets),
     )
     if after == before:
         return Outcome.UNCHANGED
     routes.write(connection, after)
+    names = _names(connection, organisation)
+    looks = [None if row is None else _look(row, names) for row in (before, after)]
+    audit.changed(connection, control, organisation, by, Item("route", entry.model, *looks))
     if before is None:
         return Outcome.CREATED
     return Outcome.UNCHANGED if msgspec.structs.replace(after, origin=before.origin) == before else Outcome.UPDATED
@@ -121,6 +150,22 @@ def _target(route: RouteEntry, entry: TargetEntry, known: Mapping[str, str], mac
         if upstream is None:
             raise _no_upstream(entry.upstream, known, machines)
     return TargetRow(upstream, model, entry.weight, entry.tier, entry.node_label)
+
+
+def _names(connection: Connection, organisation: str) -> dict[str, str]:
+    return {upstream: name for name, upstream in upstreams.ids(connection, organisation).items()}
+
+
+def _look(row: RouteRow, names: Mapping[str, str]) -> dict[str, object]:
+    """For the audit trail: targets in words."""
+    look = {name: value for name, value in msgspec.structs.asdict(row).items() if name not in {"organisation", "model"}}
+    look["targets"] = [_in_words(target, names) for target in row.targets]
+    return look
+
+
+def _in_words(target: TargetRow, names: Mapping[str, str]) -> str:
+    place = f"label {target.node_label}" if target.upstream is None else names.get(target.upstream, target.upstream)
+    return f"{place}/{target.model} weight {target.weight} tier {target.tier}"
 
 
 def _no_upstream(name: str, known: Mapping[str, str], machines: Mapping[str, str]) -> Unknown:

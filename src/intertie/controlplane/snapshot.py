@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Final, TypeVar, overload
 
 from msgspec.structs import replace
 
-from intertie.controlplane import implied, upstreams
+from intertie.controlplane import alerts, implied, limits, route_options, upstreams
 from intertie.controlplane.control import Control
 from intertie.controlplane.implied import Machine
 from intertie.core.terms import (
@@ -25,10 +26,14 @@ from intertie.core.terms import (
     Trust,
     Upstream,
 )
+from intertie.store import alerts as stored_alerts
 from intertie.store import keys as stored_keys
+from intertie.store import limits as stored_limits
 from intertie.store import nodes as stored_nodes
+from intertie.store import projects as stored_projects
 from intertie.store import revision as stored_revision
 from intertie.store import routes as stored_routes
+from intertie.store import rules as stored_rules
 from intertie.store import upstreams as stored_upstreams
 from intertie.store.nodes import ACTIVE, NodeRow
 from intertie.store.routes import RouteRow
@@ -91,6 +96,10 @@ def build(control: Control) -> Snapshot:
         route_rows = stored_routes.listed(connection)
         node_rows = stored_nodes.listed(connection, reports=False)
         callers = dict(stored_keys.callers(connection))
+        limit_rows = stored_limits.listed(connection)
+        alert_rows = stored_alerts.listed(connection)
+        outputs = stored_projects.max_outputs(connection)
+        rules = stored_rules.by_organisation(connection)
     prices = lru_cache(maxsize=4096)(control.prices)  # bounded: callers may ask a `*` route for any name
     active = [row for row in node_rows if row.state == ACTIVE]
     machines = implied.machines(active, upstream_rows)
@@ -108,6 +117,10 @@ def build(control: Control) -> Snapshot:
         callers=MappingProxyType(callers),
         routes=MappingProxyType(routes),
         upstreams=MappingProxyType(made),
+        rules=MappingProxyType(rules),
+        limits=MappingProxyType(limits.by_holder(limit_rows)),
+        max_output=MappingProxyType(outputs),
+        alerts=MappingProxyType({row.organisation: alerts.opened(control, row) for row in alert_rows}),
         nodes=MappingProxyType({(row.organisation, row.name): _node(row) for row in active}),
     )
 
@@ -121,6 +134,9 @@ def _route(row: RouteRow, machines: list[Machine]) -> Route:
         strategy=StrategyName(row.strategy),
         deadline=row.deadline,
         max_attempts=row.max_attempts,
+        cache=route_options.cache(row.options),
+        sticky=route_options.sticky(row.options),
+        fallback=route_options.fallback(row.options),
     )
 
 
@@ -152,8 +168,33 @@ def _upstream(control: Control, row: UpstreamRow, prices: Callable[[str, str], P
             for credential in row.credentials
         ),
         trust=Trust(row.trust),
+        region=row.region or "",
         models=Models(listed, catalogue),
         headers=MappingProxyType(upstreams.headers(control.vault, row)),
         timeouts=Timeouts(row.connect_timeout, row.first_output_timeout, row.between_output_timeout),
         enabled=row.enabled,
     )
+
+
+class Snapshots:
+    """The configuration in force; replaced whole, from whichever thread made the change."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._turn = threading.Lock()
+        self.current = build(control)
+        self.swapped: Callable[[], object] = lambda: None
+        """Called after each swap, in the thread that made it."""
+        self.enforce: Callable[[Snapshot, Callable[[], None]], object] = lambda _, put: put()
+        """Called with each new snapshot and what puts it in force; what it raises keeps the one that is."""
+
+    def refresh(self) -> None:
+        """Build and swap if something changed. Blocks: not for an event loop."""
+        with self._turn:
+            if revision(self._control) != self.current.revision:
+                new = build(self._control)
+                self.enforce(new, partial(self._put, new))
+                self.swapped()
+
+    def _put(self, new: Snapshot) -> None:
+        self.current = new

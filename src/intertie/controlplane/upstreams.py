@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
+from intertie.controlplane import audit
+from intertie.controlplane.audit import BY_GATEWAY, Actor, Item
 from intertie.controlplane.control import Conflict, Control, Unknown, make_id
 from intertie.controlplane.entries import ModelEntry, UpstreamEntry
 from intertie.controlplane.outcome import Origin, Outcome
@@ -38,6 +42,7 @@ class UpstreamView(msgspec.Struct, frozen=True):
     provider: str
     base_url: str
     trust: Trust
+    region: str
     enabled: bool
     origin: str
     credentials: tuple[CredentialView, ...]
@@ -46,13 +51,13 @@ class UpstreamView(msgspec.Struct, frozen=True):
     timeouts: Timeouts
 
 
-def put(control: Control, organisation: str, entry: UpstreamEntry) -> Outcome:
+def put(control: Control, organisation: str, entry: UpstreamEntry, by: Actor = BY_GATEWAY) -> Outcome:
     """Makes the upstream of that name, or replaces it. The entry is resolved: its secrets are in `value`.
 
     Raises `Conflict` if a node has that name.
     """
     with control.database.write() as connection:
-        outcome = write(connection, control, organisation, entry, Origin.API)
+        outcome = write(connection, control, organisation, entry, Origin.API, by)
         if outcome is not Outcome.UNCHANGED:
             revision.bump(connection)
         return outcome
@@ -65,14 +70,27 @@ def list_(control: Control, organisation: str) -> list[UpstreamView]:
     return [_view(control, row) for row in rows if row.provider != NODE]
 
 
-def remove(control: Control, organisation: str, name: str) -> None:
+def clear(control: Control, organisation: str, name: str, by: Actor = BY_GATEWAY) -> str:
+    """Records that the upstream's credentials are to be used again, whatever set them aside; its id, for whoever does.
+
+    Raises `Unknown`.
+    """
+    with control.database.write() as connection:
+        upstream = upstreams.ids(connection, organisation).get(name)
+        if upstream is None or name in upstreams.nodes(connection, organisation):
+            raise Unknown(f"no upstream is named {name}")
+        audit.record(connection, control, organisation, by, "upstream.clear", upstream, name=name)
+    return upstream
+
+
+def remove(control: Control, organisation: str, name: str, by: Actor = BY_GATEWAY) -> None:
     """Removes an upstream with its credentials. Raises `Unknown`, or `Conflict` while a route has it as a target."""
     with control.database.write() as connection:
-        discard(connection, organisation, name)
+        discard(connection, control, organisation, name, by)
         revision.bump(connection)
 
 
-def discard(connection: Connection, organisation: str, name: str) -> None:
+def discard(connection: Connection, control: Control, organisation: str, name: str, by: Actor = BY_GATEWAY) -> None:
     """`remove` inside the caller's transaction."""
     upstream = upstreams.ids(connection, organisation).get(name)
     if upstream is None:
@@ -81,10 +99,20 @@ def discard(connection: Connection, organisation: str, name: str) -> None:
         raise _a_node(name, "revoke")
     if users := upstreams.users(connection, organisation, upstream):
         raise Conflict(f"the upstream {name} is a target of {', '.join(users)}: change or remove these routes first")
+    before = next(row for row in upstreams.listed(connection, organisation) if row.id == upstream)
     upstreams.delete(connection, organisation, upstream)
+    item = Item("upstream", upstream, _look(control.vault, before), None, name)
+    audit.changed(connection, control, organisation, by, item)
 
 
-def write(connection: Connection, control: Control, organisation: str, entry: UpstreamEntry, origin: Origin) -> Outcome:
+def write(
+    connection: Connection,
+    control: Control,
+    organisation: str,
+    entry: UpstreamEntry,
+    origin: Origin,
+    by: Actor = BY_GATEWAY,
+) -> Outcome:
     """Makes the upstream so, inside the caller's transaction. Credentials whose secret stays keep their id."""
     found = {row.name: row for row in upstreams.listed(connection, organisation)}
     before = found.get(entry.name)
@@ -98,6 +126,7 @@ def write(connection: Connection, control: Control, organisation: str, entry: Up
         provider=entry.provider,
         base_url=_base_url(entry),
         trust=entry.trust.value,
+        region=entry.region,
         headers=_headers(control.vault, organisation, upstream, entry, before),
         connect_timeout=entry.timeouts.connect,
         first_output_timeout=entry.timeouts.first_output,
@@ -111,6 +140,7 @@ def write(connection: Connection, control: Control, organisation: str, entry: Up
     if after == before:
         return Outcome.UNCHANGED
     upstreams.write(connection, after)
+    _record(connection, control, by, before, after)
     if before is None:
         return Outcome.CREATED
     return Outcome.UNCHANGED if msgspec.structs.replace(after, origin=before.origin) == before else Outcome.UPDATED
@@ -134,6 +164,30 @@ def own_price(row: ModelRow) -> Price | None:
     if row.input is None or row.output is None:
         return None
     return Price(input=row.input, output=row.output, cached_input=row.cached_input, cache_write=row.cache_write)
+
+
+def _record(
+    connection: Connection, control: Control, by: Actor, before: UpstreamRow | None, after: UpstreamRow
+) -> None:
+    old, new = None if before is None else _look(control.vault, before), _look(control.vault, after)
+    if before is not None and old is not None and before.headers != after.headers:
+        old["header_values"], new["header_values"] = "others", "new"
+    item = Item("upstream", after.id, old, new, name=after.name)
+    audit.changed(connection, control, after.organisation, by, item)
+
+
+def _look(vault: Vault, row: UpstreamRow) -> dict[str, Any]:
+    """All of it that is no secret: of credentials ids and labels, of headers the names."""
+    hidden = {"organisation", "id", "name"}
+    look = {name: value for name, value in msgspec.structs.asdict(row).items() if name not in hidden}
+    look["credentials"] = [f"{credential.id} ({credential.label})" for credential in row.credentials]
+    look["headers"] = sorted(headers(vault, row))
+    look["models"] = {model.name: _price(model) for model in row.models}
+    return look
+
+
+def _price(row: ModelRow) -> dict[str, int]:
+    return {name: value for name, value in msgspec.structs.asdict(row).items() if name != "name" and value is not None}
 
 
 def _a_node(name: str, deed: str) -> Conflict:
@@ -193,6 +247,7 @@ def _view(control: Control, row: UpstreamRow) -> UpstreamView:
         provider=row.provider,
         base_url=row.base_url,
         trust=Trust(row.trust),
+        region=row.region or "",
         enabled=row.enabled,
         origin=row.origin,
         credentials=tuple(CredentialView(credential.id, credential.label) for credential in row.credentials),

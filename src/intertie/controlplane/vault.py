@@ -83,6 +83,10 @@ class Vault:
         """32 bytes that only this master key yields, stored to recognise it again; reveals nothing about it."""
         self.signer: Final = Signer(_derive(master, b"intertie gateway signing key"))
         """Signs for this gateway; the same for as long as the master key is."""
+        self.answers: Final = _derive(master, b"intertie kept answers")
+        """32 bytes that encrypt kept answers on disk."""
+        self.salt: Final = _derive(master, b"intertie kept answers: keys").hex()
+        """Part of the key of each kept answer."""
 
     def __repr__(self) -> str:
         return "Vault(***)"

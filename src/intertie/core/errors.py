@@ -54,7 +54,7 @@ class GatewayError(Exception):
     harm: ClassVar[Harm] = Harm.NONE
     cheap: ClassVar[bool] = False
     """The upstream did no work, so a failover costs a quarter of the retry budget."""
-    client_may_retry: ClassVar[bool | None] = None
+    client_may_retry: bool | None = None
     """Value of `x-should-retry`; `None` leaves the header out."""
 
     def __init__(
@@ -137,12 +137,79 @@ class ClientTooSlow(BadCall):
     code = "request_timeout"
 
 
+class KeyReused(BadCall):
+    """An idempotency key came with another body than before."""
+
+    status = 422
+    code = "idempotency_key_reused"
+
+
+class KeyInUse(BadCall):
+    """Too many wait for the answer of this idempotency key, or the one they waited for failed."""
+
+    status = 409
+    code = "idempotency_key_in_use"
+    client_may_retry = True
+
+
+class AnswerLost(BadCall):
+    """The answer of this idempotency key was too large to keep, and is not bought a second time."""
+
+    status = 409
+    code = "idempotency_answer_lost"
+
+
 class ClientGone(GatewayError):
     """The client hung up. Only logs and books see the status."""
 
     fault = Fault.CALLER
     status = 499
     code = "client_closed_request"
+
+
+# -- the caller's limits: nobody's health suffers --------------------------------------------------------------------
+
+
+class RateLimited(GatewayError):
+    """More requests or tokens per minute than somebody may have; `retry_after` says when this call fits.
+
+    Not to be retried where it never would, because it is larger than the limit itself.
+    """
+
+    fault = Fault.CALLER
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+    client_may_retry = True
+
+
+class ConcurrencyExceeded(RateLimited):
+    """As many calls under way as somebody may have, and no place to wait for a turn."""
+
+    code = "concurrency_exceeded"
+
+
+class QuotaReserved(RateLimited):
+    """What is left of a quota or budget is held for calls under way, and some of it may come back when they end."""
+
+    code = "quota_reserved"
+
+
+class QuotaSpent(GatewayError):
+    """A quota has no room for this call before its window ends; `retry_after` says when that is.
+
+    Worth a retry only where the window ends within a minute.
+    """
+
+    fault = Fault.CALLER
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+    client_may_retry = False
+
+
+class BudgetSpent(QuotaSpent):
+    """A budget has no room for the largest cost this call may have."""
 
 
 # -- the gateway's own state -----------------------------------------------------------------------------------------
@@ -172,6 +239,20 @@ class NoEligibleTarget(NoTarget):
     """Every target of the route is disabled, outside the caller's trust ceiling or unable to do the operation."""
 
     code = "no_eligible_target"
+    client_may_retry = False
+
+
+class TargetsSpent(NoTarget):
+    """Every target that could answer is at a limit which the operator set on its upstream or its model."""
+
+    code = "targets_at_limit"
+
+
+class PriceUnknown(NoTarget):
+    """The call is under a budget, and no target it may reach has a known price: set `price` on the upstream's model."""
+
+    fault = Fault.OPERATOR
+    code = "price_unknown"
     client_may_retry = False
 
 

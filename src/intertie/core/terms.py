@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -51,6 +51,9 @@ class StrategyName(StrEnum):
 
     PRIORITY = "priority"
     WEIGHTED = "weighted"
+    CHEAPEST = "cheapest"
+    FASTEST = "fastest"
+    LEAST_BUSY = "least_busy"
 
 
 class Secret:
@@ -108,8 +111,7 @@ class Call(msgspec.Struct, frozen=True):
     stream: bool
     fields: Mapping[str, msgspec.Raw]
     wants_usage: bool = False
-    size: int = 0
-    """Bytes of the body as received."""
+    size: int = 0  # bytes of the body as received
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -155,6 +157,7 @@ class Upstream(msgspec.Struct, frozen=True):
     base_url: str
     credentials: tuple[Credential, ...] = ()
     trust: Trust = Trust.VENDOR
+    region: str = ""
     models: Mapping[str, Price | None] = MappingProxyType({})
     """Models it is known to serve and their price; `None` price is unknown, never zero."""
     headers: Mapping[str, str] = NOTHING
@@ -177,9 +180,8 @@ class ModelFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     capabilities: tuple[str, ...] = ()
     """Of `chat`, `completion`, `embedding`, `tools`, `vision`, `json_schema`."""
     prefill: float | None = None
-    """Measured input tokens per second."""
     decode: float | None = None
-    """Measured output tokens per second of one stream."""
+    """Measured tokens per second: input, and output of one stream."""
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -207,6 +209,21 @@ class Target(msgspec.Struct, frozen=True):
     tier: int = 0
 
 
+class CacheScope(StrEnum):
+    """Whose calls may be answered by what somebody else's call was answered with."""
+
+    ORGANISATION = "organisation"
+    PROJECT = "project"
+
+
+class CachePolicy(msgspec.Struct, frozen=True):
+    """That a route's answers are kept for calls that no model could tell apart."""
+
+    ttl: float = 3600.0
+    """Seconds an answer may be given again."""
+    scope: CacheScope = CacheScope.ORGANISATION
+
+
 class Route(msgspec.Struct, frozen=True):
     """A public model name that clients ask for, and the targets that can answer."""
 
@@ -217,6 +234,19 @@ class Route(msgspec.Struct, frozen=True):
     deadline: float = 600.0
     """Seconds from admission to the last byte."""
     max_attempts: int = 3
+    cache: CachePolicy | None = None
+    sticky: bool = False
+    """A conversation stays with the target that has it."""
+    fallback: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    """Code of a rejection -> models to try instead."""
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    """Where an organisation is told that a quota or budget passed a threshold."""
+
+    url: str
+    secret: Secret
+    """Signs what is sent."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -231,6 +261,54 @@ class Snapshot(msgspec.Struct, frozen=True):
     """`Upstream.id` -> upstream; nodes among them."""
     nodes: Mapping[tuple[str, str], Node] = MappingProxyType({})
     """(organisation, name) -> node, without revoked and pending ones."""
+    limits: Mapping[tuple[str, str, str], tuple[Any, ...]] = MappingProxyType({})
+    """(organisation, level, holder) -> each `core.policy.limits.Limit`, which nouns cannot name: it stands above them."""
+    max_output: Mapping[tuple[str, str], int] = MappingProxyType({})
+    """(organisation, project) -> output tokens of a call that must be bounded and does not say."""
+    alerts: Mapping[str, Webhook] = MappingProxyType({})
+    """Organisation -> whom to tell about its limits."""
+    rules: Mapping[str, tuple[Any, ...]] = MappingProxyType({})
+    """Organisation -> `core.routing.rules.Rule`s."""
+
+
+class Considered(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One target of a plan, as explanations and books show it: why it was left out, or what gave it its place.
+
+    `score` is what its strategy compared, in the strategy's own unit; lower is better. `base` is its place before rules;
+    `None` if health, room or reach kept it out, whatever rules say. `setback` put it behind others whatever rules
+    prefer: 1 just back, 2 full, 4 degraded, summed. `latency` in seconds is there where a rule asked; 0: not measured.
+    """
+
+    upstream: str
+    model: str
+    why: str = ""
+    score: float | None = None
+    allowed: bool = True
+    base: float | None = None
+    setback: int = 0
+    latency: float | None = None
+
+
+class CallFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What rules may ask about a call, and all that the books keep of it: never its content."""
+
+    key: str
+    project: str
+    model: str
+    operation: Operation
+    tags: frozenset[str] = frozenset()
+    headers: Mapping[str, str] = MappingProxyType({})
+    """Only those that some rule asks for."""
+    needs: frozenset[str] = frozenset()
+    """Capabilities: `tools`, `vision`, `json_schema`."""
+    tokens: int = 0  # of input, estimated
+    output: int | None = None
+    """The largest output the caller allows."""
+    content: frozenset[str] = frozenset()
+    """Classes of content that some rule asks for and that were found."""
+    trust: Trust = Trust.VENDOR
+    """The caller's ceiling."""
+    at: float = 0.0
 
 
 class State(StrEnum):
@@ -241,8 +319,7 @@ class State(StrEnum):
     """No answer, or an error answer."""
     INTERRUPTED = "interrupted"
     """Broke after the commit point."""
-    CANCELLED = "cancelled"
-    """The client left."""
+    CANCELLED = "cancelled"  # the client left
     RECOVERED = "recovered"
     """In flight when the process died; settled by estimate at the next start."""
 
@@ -263,8 +340,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     status: int = 0
     error: str = ""
     usage: Usage = Usage()
-    cost: int | None = 0
-    """Micro-units; `None` is unknown, never zero."""
+    cost: int | None = 0  # `None` is unknown, never zero
     ttft_ms: int | None = None
 
 
@@ -318,3 +394,7 @@ class Settlement(msgspec.Struct, frozen=True, tag="settle", omit_defaults=True):
     overhead_ms: float = 0.0
     cache: str = ""
     """hit, miss, bypass, coalesced, or empty where no cache is configured."""
+    saved: int | None = None
+    """Micro-units that an answer from the cache would have cost; `None` if none came from there, or unknown."""
+    plan: tuple[Considered, ...] = ()
+    facts: CallFacts | None = None

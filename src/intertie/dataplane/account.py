@@ -32,7 +32,7 @@ def opening(x: Exchange, attempt: Attempt) -> Opening:
         model=target.model,
         credential=attempt.credential.id if attempt.credential else "",
         started_at=attempt.started_at,
-        input_estimate=estimate_input(x.call.fields),
+        input_estimate=x.facts.tokens if x.facts is not None else estimate_input(x.call.fields),
         price=upstream.models.get(target.model),
         node=_node(upstream),
     )
@@ -85,6 +85,10 @@ def settlement(x: Exchange, now: float) -> Settlement | None:
         error=x.error.code if x.error else "",
         ttft_ms=None if x.ttft is None else round(x.ttft * 1000),
         overhead_ms=round(max(0.0, now - x.started - x.upstream_seconds) * 1000, 3),
+        cache=x.cache,
+        plan=x.plan,
+        facts=x.facts if x.facts is not None and (x.plan or x.facts.tags) else None,
+        saved=None if x.replayed is None else x.replayed.cost,
     )
 
 

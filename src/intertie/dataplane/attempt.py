@@ -23,6 +23,7 @@ from intertie.core.terms import Credential, Progress, Secret, State, Usage
 from intertie.core.wire.openai_usage import estimate_input
 from intertie.dataplane.account import close_attempt, opening
 from intertie.dataplane.exchange import Attempt, Exchange
+from intertie.dataplane.learning import learn, learned
 from intertie.dataplane.parts import Dataplane
 from intertie.dataplane.relay import delivered, follow, read_whole, relay_stream
 from intertie.dataplane.reply import Reply
@@ -46,9 +47,11 @@ class Chooser:
         self._candidates = list(candidates)
         self._position = 0
         self._set_back: set[TargetKey] = set()
+        self._begun = x.tries
         self._refused: dict[str, set[str]] = {}
         self._repeated = False
         self._waits: list[float] = []
+        self._full: list[GatewayError] = []
         self.errors: list[UpstreamError] = []
 
     def first(self, now: float) -> tuple[Candidate, Credential | None]:
@@ -63,7 +66,7 @@ class Chooser:
         self.errors.append(error)
         candidate, credential = last
         assert self._x.route is not None
-        if not error.elsewhere or self._x.committed or self._x.tries >= self._x.route.max_attempts:
+        if not error.elsewhere or self._x.committed or self._x.tries - self._begun >= self._x.route.max_attempts:
             raise self._outcome()
         if error.harm in _OTHER_CREDENTIAL and credential is not None:
             refused = self._refused.setdefault(candidate.upstream.id, set())
@@ -100,6 +103,10 @@ class Chooser:
                 self._candidates.insert(healthy - 1, self._candidates.pop(self._position))
                 continue
             upstream = candidate.upstream
+            if (full := self.d.gate.blocked(self._x, candidate)) is not None:
+                self._full.append(full)
+                self._position += 1
+                continue
             credential = None
             if upstream.credentials:
                 credential = self.d.credentials.pick(upstream, now, self._refused.get(upstream.id, ()))
@@ -122,6 +129,8 @@ class Chooser:
         if self.errors:
             others = [e for e in self.errors if not isinstance(e, UpstreamDenied | UpstreamExhausted)]
             return others[-1] if others else self.errors[-1]
+        if self._full:
+            return min(self._full, key=lambda error: error.retry_after or 0.0)
         if self._waits:
             return UpstreamBusy("Every credential of this route's upstreams is resting.", retry_after=min(self._waits))
         wait = self.d.health.earliest([_key(candidate) for candidate in self._candidates], self.d.monotonic())
@@ -193,12 +202,19 @@ async def _rest(x: Exchange, delay: float, d: Dataplane) -> None:
 async def _attempt(x: Exchange, who: tuple[Candidate, Credential | None], reply: Reply, chooser: Chooser) -> bytes:
     """Send once. Returns the last bytes to send to the client; closes the attempt's record however it ends."""
     d = chooser.d
+    at = d.wall()
+    try:
+        d.gate.reserve(x, who[0], at)
+    except BaseException:
+        d.health.release(_key(who[0]), d.monotonic())
+        raise
     x.tries += 1
     attempt = Attempt(x.tries, *who)
     x.served = attempt.candidate
     x.running = attempt
     attempt.started = d.monotonic()
-    attempt.started_at = d.wall()
+    attempt.started_at = at
+    learn(x, attempt, d)
     try:
         d.ledger.open(opening(x, attempt))
         await d.ledger.durable()
@@ -239,6 +255,8 @@ async def _send(x: Exchange, attempt: Attempt, reply: Reply, d: Dataplane) -> by
                 if not x.call.stream:
                     return await read_whole(x, attempt, wire, adapter, reply, watch)
                 attempt.reader = adapter.reader(x.call, wire.head)
+                if x.holding is not None and x.holding.bound is not None:
+                    attempt.reader = x.holding.capped(attempt.reader, x.call)
                 await relay_stream(x, attempt, wire, reply, watch)
                 return b""
     except UpstreamTimeout as error:
@@ -291,8 +309,11 @@ def _after_cancel(x: Exchange, attempt: Attempt, d: Dataplane) -> Usage | None:
 
 def _close(x: Exchange, attempt: Attempt, state: State, d: Dataplane, error: GatewayError | None = None) -> None:
     now = d.monotonic()
+    learned(x, attempt, d, now, well=state is State.OK)
     x.upstream_seconds += now - attempt.started
+    attempt.usage = d.gate.within(x, attempt.usage)
     close_attempt(x, attempt, state, now, error)
+    d.gate.close(x, x.attempts[-1])
 
 
 def _key(candidate: Candidate) -> tuple[str, str]:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from intertie.core.errors import GatewayError
+from intertie.core.policy.answers import Kept
 from intertie.core.providers import Reader
+from intertie.core.routing.docket import Docket
 from intertie.core.routing.plan import Candidate
+from intertie.core.routing.traffic import Ticket
 from intertie.core.terms import (
     AttemptRecord,
     Call,
     Caller,
+    CallFacts,
+    Considered,
     Credential,
     Operation,
     Route,
@@ -19,15 +24,18 @@ from intertie.core.terms import (
     State,
     Usage,
 )
+from intertie.dataplane.flights import Lead
 from intertie.dataplane.heartbeat import Pulse
+from intertie.dataplane.holding import Holding
 
 
 class Exchange:
     """Each field has one writer, named behind it."""
 
     __slots__ = (
-        "account", "attempts", "body", "call", "caller", "committed", "cost", "deadline", "direct", "error", "gone",
-        "headers", "id", "operation", "pulse", "route", "running", "served", "settled", "snapshot", "started",
+        "account", "attempts", "body", "cache", "cache_key", "call", "caller", "committed", "cost", "deadline",
+        "direct", "docket", "error", "facts", "gone", "headers", "holding", "id", "leads", "operation", "plan",
+        "pulse", "replayed", "restriction", "route", "running", "served", "settled", "snapshot", "started",
         "started_at", "state", "status", "stopped", "tries", "ttft", "upstream_seconds",
     )  # fmt: skip
 
@@ -39,10 +47,8 @@ class Exchange:
         self.body = body
         self.direct: str | None = None
         """Name of the node this call is for, past all routes; set by the door."""
-        self.started = 0.0
-        """Monotonic; set by the door."""
-        self.started_at = 0.0
-        """Wall clock; set by the door."""
+        self.started = self.started_at = 0.0
+        """Monotonic, and on the wall's clock; set by the door."""
         self.deadline = 0.0
         """Monotonic; set at admission."""
         self.snapshot: Snapshot = Snapshot()
@@ -72,6 +78,22 @@ class Exchange:
         self.settled = False
         self.account: Settlement | None = None
         """What the books got; written by `pipeline`."""
+        self.facts: CallFacts | None = None
+        """What rules may ask about the call; written by `facts`."""
+        self.docket: Docket | None = None
+        """The rules that apply to it; written by `facts`."""
+        self.plan: tuple[Considered, ...] = ()
+        """Each target that was considered, for the books; written by `placing`."""
+        self.restriction = ""
+        """All that rules restrict for this call, as one text; written before the cache is asked."""
+        self.cache = self.cache_key = ""
+        """hit, miss, bypass or coalesced (empty where no answers are kept), and under what key; written by `cache`."""
+        self.replayed: Kept | None = None
+        """The kept answer that the client gets; written by `cache`."""
+        self.leads: tuple[Lead, ...] = ()
+        """What others may wait for until this request is over; written by `cache`."""
+        self.holding: Holding | None = None
+        """What it holds of limits; written by `admitted`."""
         self.gone = False
         """The client hung up; written by the door."""
         self.stopped: GatewayError | None = None
@@ -93,6 +115,7 @@ class Attempt:
         "started",
         "started_at",
         "status",
+        "ticket",
         "ttft",
         "usage",
     )
@@ -108,6 +131,8 @@ class Attempt:
         self.sent = False
         """The request went out: the upstream may have executed it."""
         self.ttft: float | None = None
+        self.ticket: Ticket | None = None
+        """What traffic learns from; written by `attempt`."""
         self.reader: Reader | None = None
         self.usage: Usage | None = None
 

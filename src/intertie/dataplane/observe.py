@@ -38,7 +38,10 @@ class Histogram:
 class Tally:
     """What was counted for one route and operation."""
 
-    __slots__ = ("cached", "cost", "duration", "failed", "input", "ok", "output", "overhead", "reasoning", "ttft")
+    __slots__ = (
+        "answers", "cached", "cost", "duration", "failed", "input", "ok", "output", "overhead", "reasoning", "saved",
+        "ttft",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.ok = 0
@@ -47,6 +50,10 @@ class Tally:
         self.input = self.output = self.cached = self.reasoning = 0
         self.cost = 0
         """Micro-units, unknown costs left out."""
+        self.answers: Counter[str] = Counter()
+        """hit, miss, bypass or coalesced -> requests, where answers are kept."""
+        self.saved = 0
+        """Micro-units that answers given again would have cost, as far as known."""
         self.duration = Histogram()
         self.ttft = Histogram()
         self.overhead = Histogram()
@@ -91,6 +98,10 @@ class Counters:
             tally.reasoning += usage.reasoning
         if x.cost:
             tally.cost += x.cost
+        if x.cache:
+            tally.answers[x.cache] += 1
+            if x.replayed is not None:
+                tally.saved += x.replayed.cost or 0
 
 
 def outcome(error: GatewayError) -> str:
@@ -137,7 +148,10 @@ class RequestLog:
             return
         error = x.error
         if x.account is not None:
-            line = b'{"event":"request",' + self._encoder.encode(x.account)[1:]
+            account = x.account
+            if account.facts is not None:  # for the books; tags and headers of callers are not for every log
+                account = msgspec.structs.replace(account, plan=(), facts=None)
+            line = b'{"event":"request",' + self._encoder.encode(account)[1:]
             if error is not None and error.detail and error.fault is not Fault.CALLER:
                 line = line[:-1] + b',"detail":' + self._encoder.encode(error.detail) + b"}"
         else:

@@ -14,7 +14,10 @@ from intertie.core.routing.health import HealthBook
 from intertie.core.routing.plan import Candidate
 from intertie.core.routing.retry_budget import RetryBudgets
 from intertie.core.routing.room import OFFLINE, Room
+from intertie.core.routing.traffic import Traffic
 from intertie.core.terms import NODE, Credential, Operation, Upstream
+from intertie.dataplane.admitted import Gate
+from intertie.dataplane.answers import Answers
 from intertie.dataplane.authenticate import HashKey
 from intertie.dataplane.observe import Counters, RequestLog, outcome
 from intertie.dataplane.ports import Ledger, RoomSource, SnapshotSource
@@ -40,6 +43,7 @@ class Dataplane:
         shedder: Shedder,
         log: RequestLog,
         links: RoomSource | None = None,
+        answers: Answers | None = None,
     ) -> None:
         self.snapshots = snapshots
         self.ledger = ledger
@@ -49,9 +53,13 @@ class Dataplane:
         self.shedder = shedder
         self.log = log
         self.links = links
+        self.answers = answers
         self.counters = Counters()
+        # Looked up each time: both clocks may be replaced later.
+        self.gate = Gate(snapshots, log, lambda: self.monotonic(), lambda: self.wall())  # noqa: PLW0108
         self.rng = random.Random()
         self.health = HealthBook(self.rng)
+        self.traffic = Traffic()
         self.credentials = CredentialBook()
         self.budgets = RetryBudgets()
         self.monotonic: Callable[[], float] = time.monotonic

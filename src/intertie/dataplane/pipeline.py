@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 
 from intertie.core.errors import BadCall, Bug, ClientGone, GatewayError
-from intertie.core.routing.plan import plan
 from intertie.core.routing.resolve import resolve, resolve_direct
 from intertie.core.terms import State
 from intertie.core.wire.envelope import peek
 from intertie.core.wire.openai_errors import error_event, error_object
 from intertie.core.wire.sse import DONE_EVENT
 from intertie.dataplane.account import settlement
-from intertie.dataplane.attempt import answer
 from intertie.dataplane.authenticate import authenticate
+from intertie.dataplane.cache import answered, concerns, keep, let_go
 from intertie.dataplane.exchange import Exchange
+from intertie.dataplane.facts import survey
 from intertie.dataplane.parts import Dataplane
+from intertie.dataplane.placing import placed
 from intertie.dataplane.reply import Reply, error_head, whole_head
 from intertie.dataplane.shedding import unfinished
 
@@ -28,6 +29,8 @@ async def serve(x: Exchange, reply: Reply, d: Dataplane) -> None:
         x.state, x.status = State.OK, 200
         _settle(x, d)
         await d.ledger.durable()
+        if x.leads:
+            await keep(x, d)
         if x.call is not None and x.call.stream:
             await reply.finish(DONE_EVENT)
         else:
@@ -42,6 +45,9 @@ async def serve(x: Exchange, reply: Reply, d: Dataplane) -> None:
         d.log.event("bug", request_id=x.id, error=f"{type(error).__name__}: {error}"[:500], where=_where(error))
         await _refuse(x, Bug("The gateway failed on this request; its log has the request id."), reply, d)
     finally:
+        if x.leads:
+            let_go(x, d)
+        d.gate.release(x)
         d.counters.in_flight -= 1
         now = d.monotonic()
         d.counters.finished(x, now)
@@ -60,8 +66,12 @@ async def _answer(x: Exchange, reply: Reply, d: Dataplane) -> bytes:
     else:
         x.route = resolve_direct(x.call, x.caller, x.snapshot, x.direct)
     x.deadline = x.started + _deadline(x)
-    candidates = plan(x.call, x.caller, x.route, x.snapshot, d, d.monotonic())
-    return await answer(x, candidates, reply, d)
+    survey(x, d)
+    if (turn := d.gate.admit(x)) is not None:
+        await turn
+    if concerns(x):
+        return await answered(x, reply, d, lambda recorder: placed(x, recorder, d))
+    return await placed(x, reply, d)
 
 
 def _deadline(x: Exchange) -> float:
@@ -83,6 +93,7 @@ def _settle(x: Exchange, d: Dataplane) -> None:
     if x.account is not None:
         d.ledger.settle(x.account)
     x.settled = True
+    d.gate.booked(x)
 
 
 async def _refuse(x: Exchange, error: GatewayError, reply: Reply, d: Dataplane) -> None:

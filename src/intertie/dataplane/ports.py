@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from intertie.core.policy.answers import Kept
 from intertie.core.routing.room import Room
 from intertie.core.terms import Node, Opening, Progress, Settlement, Snapshot, Upstream
 
@@ -46,4 +47,25 @@ class RoomSource(Protocol):
 
     def room(self, upstream: Upstream, node: Node, model: str) -> Room:
         """What it can take of this model at this moment. Called for each plan, so it must not wait."""
+        ...
+
+
+class ResponseCache(Protocol):
+    """Where answers are kept. Belongs to the event loop and never holds it up: the disk is asked in threads."""
+
+    def remembered(self, key: bytes) -> Kept | None:
+        """What memory has, expired or not."""
+        ...
+
+    async def get(self, key: bytes) -> Kept | None:
+        """What memory or the disk has. Nothing if the disk fails, is damaged or too busy."""
+        ...
+
+    async def put(self, key: bytes, kept: Kept) -> None:
+        """Keep it; returns when it survives the death of the process, or cannot be made to."""
+        ...
+
+    @property
+    def clearings(self) -> int:
+        """How often answers were cleared: what was begun before a clearing must not be kept after it."""
         ...

@@ -178,6 +178,8 @@ async def _commit(x: Exchange, attempt: Attempt, reply: Reply, now: float) -> No
     x.committed = True
     x.ttft = now - x.started
     attempt.ttft = now - attempt.started
+    if attempt.ticket is not None:
+        attempt.ticket.first = attempt.ttft
     if not reply.started:
         await reply.start(200, stream_head(x), None)
 

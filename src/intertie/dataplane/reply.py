@@ -8,9 +8,11 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from intertie.core.errors import GatewayError
+from intertie.core.policy.answers import Kept, Space
 from intertie.core.terms import NODE
 from intertie.dataplane.exchange import Exchange
 
+_NO_CACHE: Final = b"x-intertie-cache: bypass\r\n"
 _WHOLE: Final = b"content-type: application/json\r\ncache-control: no-store\r\n"
 _STREAMED: Final = (
     b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache, no-store\r\nx-accel-buffering: no\r\n"
@@ -54,7 +56,7 @@ def whole_head(x: Exchange, now: float, *, priced: bool) -> bytes:
     spent = now - x.started
     overhead = max(0.0, spent - x.upstream_seconds) * 1000
     timing = b"openai-processing-ms: %d\r\nx-intertie-overhead-ms: %.2f\r\n" % (spent * 1000, overhead)
-    if priced and x.cost is not None and x.attempts:
+    if priced and x.cost is not None and (x.attempts or x.replayed):
         timing += b"x-intertie-cost: %d.%06d\r\n" % divmod(x.cost, 1_000_000)
     return _WHOLE + _about(x) + timing
 
@@ -64,7 +66,9 @@ def error_head(x: Exchange, error: GatewayError) -> bytes:
     head = _WHOLE + _about(x)
     if error.client_may_retry is not None:
         head += b"x-should-retry: true\r\n" if error.client_may_retry else b"x-should-retry: false\r\n"
-    if error.status in (429, 503) or error.retry_after is not None:
+    if error.retry_after == math.inf:
+        pass  # no time will come
+    elif error.status in (429, 503) or error.retry_after is not None:
         head += b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after or 1.0))
     if error.status == 401:
         head += b"www-authenticate: Bearer\r\n"
@@ -73,12 +77,33 @@ def error_head(x: Exchange, error: GatewayError) -> bytes:
 
 def _about(x: Exchange) -> bytes:
     about = b"x-request-id: %b\r\nx-intertie-attempts: %d\r\n" % (x.id.encode(), x.tries)
+    if x.holding is not None:
+        about += x.holding.lines
     if x.route is not None:
         about += _route_line(x.route.model)
+    if x.replayed is not None:
+        kept = x.replayed
+        return about + _target_lines(kept.upstream, kept.model, kept.node) + _replay_lines(x, kept)
     if x.served is not None:
         upstream = x.served.upstream
         about += _target_lines(upstream.name, x.served.target.model, upstream.provider == NODE)
-    return about
+    if x.cache:
+        return about + _cache_lines(x)
+    return about + _NO_CACHE if x.served is not None else about
+
+
+def _cache_lines(x: Exchange) -> bytes:
+    lines = b"x-intertie-cache: %b\r\n" % x.cache.encode()
+    return lines + b"x-intertie-cache-key: %b\r\n" % x.cache_key.encode() if x.cache_key else lines
+
+
+def _replay_lines(x: Exchange, kept: Kept) -> bytes:
+    """How old the answer is and what it saves; a call whose answer was awaited gets it at age 0."""
+    age = max(0.0, x.started_at + (x.ttft or 0.0) - kept.made_at)
+    lines = _cache_lines(x) + b"age: %d\r\n" % age
+    if kept.cost is not None:
+        lines += b"x-intertie-saved: %d.%06d\r\n" % divmod(kept.cost, 1_000_000)
+    return lines + b"idempotent-replayed: true\r\n" if kept.space is Space.IDEMPOTENCY else lines
 
 
 @lru_cache(maxsize=1024)
@@ -89,7 +114,7 @@ def _route_line(route: str) -> bytes:
 @lru_cache(maxsize=1024)
 def _target_lines(upstream: str, model: str, node: bool) -> bytes:  # noqa: FBT001 (part of the cache's key)
     target = _value(f"{upstream}/{model}")
-    lines = b"x-intertie-target: %b\r\nx-intertie-model: %b\r\nx-intertie-cache: bypass\r\n" % (target, _value(model))
+    lines = b"x-intertie-target: %b\r\nx-intertie-model: %b\r\n" % (target, _value(model))
     return lines + b"x-intertie-node: %b\r\n" % _value(upstream) if node else lines
 
 

@@ -134,6 +134,9 @@ def _request_columns() -> dict[str, str]:
     columns |= {name: f"coalesce(sum(t.{name}), 0)" for name in _TOKENS}
     columns["estimated"] = "coalesce(max(t.estimated), 0)"
     columns["cost_micros"] = "CASE WHEN count(t.n) = count(t.cost_micros) THEN coalesce(sum(t.cost_micros), 0) END"
+    columns["saved_micros"] = _field("r", "saved")
+    columns["plan"] = _field("r", "plan")
+    columns["facts"] = _field("r", "facts")
     return columns
 
 

@@ -16,6 +16,7 @@ class ProjectRow(msgspec.Struct, frozen=True):
     origin: str
     created_at: float
     removed_at: float | None = None
+    max_output: int | None = None
 
 
 def add_organisation(connection: sa.Connection, organisation: str, name: str, now: float) -> bool:
@@ -37,6 +38,13 @@ def live(connection: sa.Connection, organisation: str) -> list[ProjectRow]:
     """The organisation's projects by name, without removed ones."""
     query = sa.select(projects).where(projects.c.organisation == organisation, projects.c.removed_at.is_(None))
     return [ProjectRow(**row) for row in connection.execute(query.order_by(projects.c.name)).mappings()]
+
+
+def max_outputs(connection: sa.Connection) -> dict[tuple[str, str], int]:
+    """(organisation, project) -> output tokens of a call that must be bounded and does not say; where it is set."""
+    query = sa.select(projects.c.organisation, projects.c.name, projects.c.max_output)
+    rows = connection.execute(query.where(projects.c.max_output.is_not(None)))
+    return {(organisation, name): most for organisation, name, most in rows}
 
 
 def insert(connection: sa.Connection, row: ProjectRow) -> None:

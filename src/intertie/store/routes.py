@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -30,6 +31,7 @@ class RouteRow(msgspec.Struct, frozen=True):
     max_attempts: int
     origin: str
     created_at: float
+    options: dict[str, Any] | None = None
     targets: tuple[TargetRow, ...] = ()
 
 

@@ -49,6 +49,7 @@ projects: Final = sa.Table(
     sa.Column("origin", ORIGIN, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("removed_at", sa.Float),
+    sa.Column("max_output", sa.Integer),  # tokens, for calls under a budget that do not say
 )
 
 # Deleted by nobody: revoking marks the row, so an operator can always find what a key was.
@@ -91,6 +92,7 @@ upstreams: Final = sa.Table(
     sa.Column("enabled", sa.Boolean, nullable=False),
     sa.Column("origin", ORIGIN, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("region", NAME),
     sa.UniqueConstraint("organisation", "name"),
 )
 
@@ -139,6 +141,7 @@ routes: Final = sa.Table(
     sa.Column("max_attempts", sa.Integer, nullable=False),
     sa.Column("origin", ORIGIN, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("options", sa.JSON(none_as_null=True)),  # cache, sticky, fallback: what few routes have
 )
 
 # Deleted with its route, or when the route is written without it.
@@ -156,6 +159,47 @@ targets: Final = sa.Table(
     sa.ForeignKeyConstraint(["organisation", "route"], ["routes.organisation", "routes.model"], ondelete="CASCADE"),
     sa.ForeignKeyConstraint(["organisation", "upstream"], ["upstreams.organisation", "upstreams.id"]),
     sa.Index("ix_targets_upstream", "organisation", "upstream"),
+)
+
+# Rates, quotas, budgets and concurrency, of whomever `level` and `holder` name. Deleted by `limits.remove` and `apply`.
+limits: Final = sa.Table(
+    "limits",
+    metadata,
+    sa.Column("organisation", ID, sa.ForeignKey("organisations.id"), primary_key=True),
+    sa.Column("id", NAME, primary_key=True),
+    sa.Column("level", ORIGIN, nullable=False),
+    sa.Column("holder", NAME, nullable=False),
+    sa.Column("measure", ORIGIN, nullable=False),
+    sa.Column("amount", COUNT, nullable=False),
+    sa.Column("per", ORIGIN),
+    sa.Column("zone", sa.String(64), nullable=False),
+    sa.Column("at_cap", ORIGIN, nullable=False),
+    sa.Column("thresholds", sa.JSON, nullable=False),
+    sa.Column("wait", sa.Float, nullable=False),  # seconds a call may queue; of limits of concurrency only
+    sa.Column("origin", ORIGIN, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+)
+
+# Whom to tell when a quota or budget passes a threshold. Deleted by `apply`.
+alerts: Final = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("organisation", ID, sa.ForeignKey("organisations.id"), primary_key=True),
+    sa.Column("webhook", sa.String(2000), nullable=False),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),  # the secret that signs what is sent
+    sa.Column("created_at", sa.Float, nullable=False),
+)
+
+# Conditions and what they demand of targets, in order. Deleted by `rules.remove` and `apply`.
+rules: Final = sa.Table(
+    "rules",
+    metadata,
+    sa.Column("organisation", ID, sa.ForeignKey("organisations.id"), primary_key=True),
+    sa.Column("name", NAME, primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("content", sa.JSON, nullable=False),
+    sa.Column("origin", ORIGIN, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
 )
 
 # -- nodes -----------------------------------------------------------------------------------------------------------
@@ -271,7 +315,19 @@ audit: Final = sa.Table(
     sa.Column("subject", NAME, nullable=False),  # id of what it was done to
     sa.Column("address", sa.String(64), nullable=False),
     sa.Column("detail", sa.JSON, nullable=False),
+    sa.Column("hash", sa.LargeBinary(32)),  # over the record and the hash before it; null in records before 0004
     sa.Index("ix_audit_seq", "organisation", "seq"),
+)
+
+# The gateway's signature over the hash of a record, now and then. Deleted by nobody.
+audit_checkpoints: Final = sa.Table(
+    "audit_checkpoints",
+    metadata,
+    sa.Column("organisation", ID, primary_key=True),
+    sa.Column("seq", SEQUENCE, primary_key=True, autoincrement=False),
+    sa.Column("hash", sa.LargeBinary(32), nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("signature", sa.LargeBinary(64), nullable=False),
 )
 
 # One row: the number of the last change. Bumped in the transaction that makes the change. Deleted by nobody.
@@ -331,6 +387,9 @@ requests: Final = sa.Table(
     sa.Column("cache", sa.String(16), nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     *_consumption(),
+    sa.Column("saved_micros", COUNT),  # what an answer from the cache would have cost
+    sa.Column("plan", sa.Text),  # JSON: each target considered, and why it was or was not asked
+    sa.Column("facts", sa.Text),  # JSON: what rules could see of the call; never its content
     sa.UniqueConstraint("organisation", "request_id"),
     sa.Index("ix_requests_started_at", "organisation", "started_at"),
     sa.Index("ix_requests_seq", "organisation", "seq"),  # the order entries are paged in

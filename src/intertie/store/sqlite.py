@@ -19,6 +19,9 @@ try:
 except ImportError:  # there is no such wheel for this system; its own engine will do if it is new enough
     from sqlite3 import dbapi2
 
+ENGINE: Final[Any] = dbapi2
+"""The driver of the engine, for a file that is no database of records."""
+
 OLDEST: Final = (3, 51, 3)
 """Older engines can corrupt a database in WAL mode when two connections write and checkpoint at once."""
 

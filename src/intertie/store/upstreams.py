@@ -51,6 +51,7 @@ class UpstreamRow(msgspec.Struct, frozen=True):
     enabled: bool
     origin: str
     created_at: float
+    region: str | None = None
     credentials: tuple[CredentialRow, ...] = ()
     models: tuple[ModelRow, ...] = ()
 

@@ -32,8 +32,11 @@ class UsageRow(msgspec.Struct, frozen=True):
     errors: int
     """Requests that failed or broke off; by upstream, node, target or model: attempts that did."""
     cache_hits: int
+    """Requests answered by what was kept, or by what an equal call was given."""
     estimated: int
     """Requests (attempts) with estimated tokens."""
+    saved_micros: int
+    """What those answers would have cost, as far as known."""
 
 
 _OF_REQUESTS: Final[Mapping[str, sa.ColumnElement[Any]]] = {
@@ -78,6 +81,7 @@ def _sums(table: sa.Table) -> tuple[sa.ColumnElement[Any], ...]:
     """The other columns of `UsageRow`, in their order."""
     c = table.c
     known = c.cost_micros.is_not(None)
+    given = requests.c.cache.in_(("hit", "coalesced")) & (requests.c.state == State.OK.value)
     columns: dict[str, sa.ColumnElement[Any]] = {
         "requests": sa.func.count(sa.distinct(c.request_id)),
         "input_tokens": sa.func.sum(c.input_tokens),
@@ -85,8 +89,9 @@ def _sums(table: sa.Table) -> tuple[sa.ColumnElement[Any], ...]:
         "cost_micros": sa.func.sum(c.cost_micros),
         "unknown_cost_requests": sa.func.count(sa.distinct(sa.case((~known, c.request_id)))),
         "errors": _times(c.state.in_(_BROKEN)),
-        "cache_hits": _times(c.cache == "hit") if table is requests else sa.literal(0),
+        "cache_hits": _times(given) if table is requests else sa.literal(0),
         "estimated": _times(c.estimated),
+        "saved_micros": sa.func.coalesce(sa.func.sum(c.saved_micros), 0) if table is requests else sa.literal(0),
     }
     return tuple(sa.cast(column, sa.BigInteger).label(name) for name, column in columns.items())
 

@@ -195,6 +195,6 @@ def test_the_audit_trail_is_paged(gateway: Gateway) -> None:
     rest = gateway.client.get(f"/api/audit?limit=10&after={first[-1]['seq']}").json()
 
     assert [row["detail"]["name"] for row in first + rest] == ["n4", "n3", "n2", "n1", "n0"]
-    assert set(first[0]) == {"seq", "at", "actor", "action", "subject", "address", "detail"}
+    assert set(first[0]) == {"seq", "at", "actor", "action", "subject", "address", "detail", "hash"}
     assert (first[0]["actor"], first[0]["address"], first[0]["at"]) == ("admin", "127.0.0.1", NOW)
     assert gateway.client.get("/api/audit?limit=0").status_code == 400

@@ -20,9 +20,9 @@ from websockets.typing import Subprotocol
 from intertie.api.edge import EdgeServer, make_server
 from intertie.api.edge.cycle import Scope
 from intertie.api.links import LinkDoor
-from intertie.app import Snapshots
 from intertie.controlplane import migrate
 from intertie.controlplane.control import Control
+from intertie.controlplane.snapshot import Snapshots
 from intertie.core.wire.enrolment import auth_message, challenge_message
 from intertie.core.wire.http import WireRequest
 from intertie.core.wire.link import SUBPROTOCOL

@@ -36,6 +36,7 @@ def _row(name: str, **named: int | None) -> UsageRow:
         "errors": 0,
         "cache_hits": 0,
         "estimated": 0,
+        "saved_micros": 0,
     }
     return UsageRow(name=name, **{**one, **named})
 
@@ -125,13 +126,17 @@ def test_failed_and_interrupted_requests_are_errors_and_a_client_that_left_is_no
 def test_cache_hits_and_estimates_are_counted(database: Database) -> None:
     _load(
         database,
-        settlement("req_1", attempts=(), cache="hit"),
+        settlement("req_1", attempts=(), cache="hit", saved=750),
         settlement("req_2", cache="miss"),
         settlement("req_3", attempt(1, usage=Usage(1, 1, estimated=True))),
+        settlement("req_4", attempts=(), cache="coalesced", saved=None),
+        settlement("req_5", attempts=(), cache="coalesced", state=State.FAILED),
+        settlement("req_6", attempts=(), cache="coalesced", saved=30),
     )
 
     (row,) = _by(database, "route")
-    assert (row.requests, row.cache_hits, row.estimated) == (3, 1, 1)
+    assert (row.requests, row.cache_hits, row.estimated, row.saved_micros) == (6, 3, 1, 780)
+    assert {row.saved_micros for row in _by(database, "upstream")} == {0}
 
 
 def test_a_span_includes_its_beginning_and_excludes_its_end(database: Database) -> None:

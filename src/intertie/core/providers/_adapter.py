@@ -17,6 +17,8 @@ class Reader(Protocol):
     finished: bool
     error: UpstreamError | None
     usage: Usage | None
+    unasked: bytes
+    pieces: int
     model: str
 
     @property

@@ -105,6 +105,13 @@ class HealthBook:
         circuit = self._circuits.get(key)
         return Standing.READY if circuit is None else circuit.standing(now)
 
+    def reason(self, key: TargetKey) -> str:
+        """Why a target is not in full use, for people."""
+        circuit = self._circuits.get(key)
+        if circuit is None or circuit.state is CircuitState.CLOSED:
+            return "said that it does not serve this model" if circuit is not None else ""
+        return f"{circuit.state.replace('_', '-')}: {circuit.reason}"
+
     def share(self, key: TargetKey, now: float) -> float:
         """Which part of its normal traffic a target gets, within [0.1, 1]."""
         circuit = self._circuits.get(key)

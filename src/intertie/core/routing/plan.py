@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Final, Protocol
 
 from msgspec.structs import replace
 
-from intertie.core.errors import NoEligibleTarget, NoTarget
+from intertie.core.errors import NoTarget
+from intertie.core.routing import sticky
 from intertie.core.routing.candidate import Candidate, TargetKey
+from intertie.core.routing.docket import Docket
 from intertie.core.routing.health import HealthBook, Standing
+from intertie.core.routing.known import Known
+from intertie.core.routing.reach import nothing, reachable
 from intertie.core.routing.room import OFFLINE, Room
 from intertie.core.routing.sharing import shared
 from intertie.core.routing.strategies import load
-from intertie.core.terms import Call, Caller, Operation, Route, Snapshot, Upstream
+from intertie.core.routing.traffic import Traffic
+from intertie.core.terms import Call, Caller, Operation, Route, Snapshot, StrategyName, Upstream
 
 __all__ = ["Candidate", "Conditions", "TargetKey", "plan"]
 
 BARRED_WAIT: Final = 30.0
 """Retry-After when all targets drain or are quarantined: people decide how long that takes."""
-INELIGIBLE_WAIT: Final = 60.0
 AWAY_WAIT: Final = 15.0
 """Retry-After when every node is away: a link is dialled again within seconds, an owner at work takes longer."""
 _NAMED: Final = 3
 """Nodes that an error names, at most."""
+_BACK, _FULL, _DEGRADED = 1, 2, 4
+"""`Considered.setback`."""
 _STRATEGIES: Final = load()
 
 
@@ -35,6 +40,11 @@ class Conditions(Protocol):
     @property
     def health(self) -> HealthBook:
         """What is known of the targets."""
+        ...
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was learned from calls."""
         ...
 
     @property
@@ -52,89 +62,208 @@ class Conditions(Protocol):
 
 
 def plan(
-    call: Call, caller: Caller, route: Route, snapshot: Snapshot, conditions: Conditions, now: float
+    call: Call,
+    caller: Caller,
+    route: Route,
+    snapshot: Snapshot,
+    conditions: Conditions,
+    now: float,
+    docket: Docket | None = None,
 ) -> tuple[Candidate, ...]:
     """The targets to ask, best first; never empty.
 
     In this order, so that nothing later can bring back what something earlier left out:
 
-    1. *Reach*: own organisation, enabled, within the trust ceiling, however the rest is doing.
+    1. *Reach*: own organisation, enabled, within the trust ceiling, and what rules require and do not forbid, however
+       the rest is doing.
     2. *Openness*: nodes that take no work now (link down, drained, paused, their owner back) are left out.
     3. *Health* (S4, S5): at most half of the rest are ejected, and never all that still answer; ejected ones that stay
        are marked `degraded`. If nothing answers, one call per second gets one target as a probe. Targets which said
        that they do not serve the model are left out, unless all did: then one is asked, whose 404 is the client's.
-    4. *Strategy*: the operator's order; a lower tier always comes before a higher one. Targets that just came back go
-       to the end, except for their growing share of calls.
+    4. *Strategy*: the operator's order; a lower tier always comes before a higher one.
     5. *Sharing*: nodes of one tier with the same model and weight share the places which the strategy gave them, warm
-       ones first, then by spare speed with a bit of chance (see `sharing`). Other targets keep their place.
-    6. *Room*: nodes without a free slot go behind every target that has room, across tiers, so work overflows to the
+       ones first, then by spare speed with a bit of chance (see `sharing`), if the strategy leaves that open. Other
+       targets keep their place.
+    6. *Conversation*: on a sticky route, who has it comes first in its tier (see `sticky`).
+    7. *Preferences* of rules, across tiers: what meets more of them, or earlier ones, comes first.
+    8. *Return*: targets that just came back go to the end, except for their growing share of calls.
+    9. *Room*: nodes without a free slot go behind every target that has room, across tiers, so work overflows to the
        next tier; they are still asked (and wait briefly for a slot) when nothing else is left.
-    7. *Degraded* targets come last.
+    10. *Degraded* targets come last.
 
+    `docket` brings the rules and takes down what became of each target, also if nothing is left.
     Raises `NoEligibleTarget` if no target is allowed, `NoTarget` with `retry_after` if none can be asked now.
     """
-    eligible, away = _open(_eligible(call, caller, route, snapshot, conditions), conditions)
-    if not eligible:
-        raise _nobody("", away, AWAY_WAIT)
-    health = conditions.health
-    if len(eligible) == 1 and health.standing(eligible[0].key, now) is Standing.READY:
-        return (eligible[0],)
-    usable: list[Candidate] = []
-    out: dict[TargetKey, Candidate] = {}
-    resting: dict[TargetKey, Candidate] = {}
-    ready = False
-    for candidate in eligible:
-        key = candidate.key
-        standing = health.standing(key, now)
-        if standing is Standing.READY or standing is Standing.TRIAL:
-            usable.append(candidate)
-            ready = ready or standing is Standing.READY
-        elif standing is Standing.OUT:
-            out[key] = candidate
-        elif standing is Standing.RESTING:
-            resting[key] = candidate
-    if ready:
-        kept = health.spare(out, len(out) - (len(usable) + len(out)) // 2, now) if out else []
-        order = _ordered(_paced(usable, health, now), call, route, conditions)
-        return (*_full_last(_ramped(order, conditions, now)), *(_degraded(out[key]) for key in kept))
-    if usable or out:
-        found = _last_resort(usable, out, call, route, conditions, now)
-        if not found:
-            everybody = [*out, *(candidate.key for candidate in usable)]
-            raise _nobody("No target of this model is healthy.", away, health.earliest(everybody, now))
-        return found
-    if resting:
-        return (_degraded(resting[health.rested(resting)]),)
-    raise _nobody("Every target of this model is being drained.", away, BARRED_WAIT)
+    reach = reachable(call, caller, route, snapshot, conditions, docket, now)
+    planner = _Planner(call, route, conditions, now, docket)
+    order: Sequence[Candidate] = ()
+    base: Sequence[Candidate] = ()
+    try:
+        if not reach.allowed:
+            raise nothing(reach)
+        order, base = planner.decided(reach.allowed)
+    finally:
+        if docket is not None and docket.noting:
+            docket.place(order, base)
+            planner.note_ruled(reach.ruled, base)
+    return tuple(order)
 
 
-def _eligible(call: Call, caller: Caller, route: Route, snapshot: Snapshot, conditions: Conditions) -> list[Candidate]:
-    """The targets this call may ever reach, in the route's order. Raises `NoEligibleTarget` if there is none."""
-    eligible: list[Candidate] = []
-    refusals: list[str] = []
-    for target in route.targets:
-        upstream = snapshot.upstreams.get(target.upstream)
-        if upstream is None or not upstream.organisation == route.organisation == caller.organisation:
-            refusals.append("unknown")
-        elif not upstream.enabled:
-            refusals.append("disabled")
-        elif not upstream.trust.within(caller.trust):
-            refusals.append(f"outside trust {caller.trust}")
-        elif not conditions.speaks(upstream.provider, call.operation):
-            refusals.append(f"without {call.operation}")
-        else:
-            eligible.append(Candidate(target, upstream))
-    if not eligible:
-        raise NoEligibleTarget(
-            "No target of this model may answer this request.",
-            detail=", ".join(f"{count} {why}" for why, count in Counter(refusals).items())
-            or "the route has no targets",
-            retry_after=INELIGIBLE_WAIT,
+class _Planner:
+    """One plan in the making."""
+
+    def __init__(self, call: Call, route: Route, conditions: Conditions, now: float, docket: Docket | None) -> None:
+        self._call = call
+        self._route = route
+        self._conditions = conditions
+        self._now = now
+        self._docket = docket
+
+    def decided(self, eligible: list[Candidate]) -> tuple[Sequence[Candidate], Sequence[Candidate]]:
+        """The order in which to ask, and the order before rules' preferences and setbacks. Raises `NoTarget`."""
+        eligible, away = _open(eligible, self._conditions)
+        for one in away:
+            self._out(one, one.room.reason if one.room is not None else "")
+        if not eligible:
+            raise _nobody("", away, AWAY_WAIT)
+        health, now = self._conditions.health, self._now
+        if len(eligible) == 1 and health.standing(eligible[0].key, now) is Standing.READY:
+            only = self._ordered(eligible)
+            return only, only
+        usable: list[Candidate] = []
+        out: dict[TargetKey, Candidate] = {}
+        resting: dict[TargetKey, Candidate] = {}
+        ready = False
+        for candidate in eligible:
+            key = candidate.key
+            standing = health.standing(key, now)
+            if standing is Standing.READY or standing is Standing.TRIAL:
+                usable.append(candidate)
+                ready = ready or standing is Standing.READY
+            elif standing is Standing.OUT:
+                out[key] = candidate
+            elif standing is Standing.RESTING:
+                resting[key] = candidate
+            else:
+                self._out(candidate, health.reason(key))
+        if ready:
+            self._all_out(resting.values())
+            kept = health.spare(out, len(out) - (len(usable) + len(out)) // 2, now) if out else []
+            self._all_out(candidate for key, candidate in out.items() if key not in kept)
+            base = self._ordered(_paced(usable, health, now))
+            order = _full_last(self._ramped(_preferred(base)))
+            return (*order, *(_degraded(out[key]) for key in kept)), base
+        if usable or out:
+            self._all_out(resting.values())
+            found = self._last_resort(usable, out)
+            if not found:
+                everybody = [*out, *(candidate.key for candidate in usable)]
+                raise _nobody("No target of this model is healthy.", away, health.earliest(everybody, now))
+            return found, found
+        if resting:
+            asked = _degraded(resting.pop(health.rested(resting)))
+            self._all_out(resting.values())
+            return (asked,), (asked,)
+        raise _nobody("Every target of this model is being drained.", away, BARRED_WAIT)
+
+    def note_ruled(self, ruled: Sequence[Candidate], base: Sequence[Candidate]) -> None:
+        """Write down those that rules alone keep out, with the place they would have, for whoever changes the rules."""
+        if not ruled or self._docket is None:
+            return
+        found, away = _open(ruled, self._conditions)
+        health = self._conditions.health
+        asked = [one for one in found if health.standing(one.key, self._now) is Standing.READY]
+        for one in (*away, *(one for one in found if one not in asked)):
+            self._docket.out(one, one.rule, one.latency)
+        known = self._known(exploring=False)
+        scored = _STRATEGIES[self._route.strategy].order(asked, self._call, known, self._conditions.rng)
+        told = [replace(one, why="", setback=_FULL if _is_full(one) else 0) for one in scored]
+        self._docket.ruled_out(told, base)
+
+    def _known(self, *, exploring: bool) -> Known:
+        docket, conditions = self._docket, self._conditions
+        if docket is None:
+            return Known(conditions.health, conditions.traffic, self._now)
+        facts, route = docket.facts, (self._route.organisation, self._route.model)
+        return Known(
+            health=conditions.health,
+            traffic=conditions.traffic,
+            now=self._now,
+            tokens=facts.tokens,
+            output=conditions.traffic.expected_output(route, facts.output),
+            held=docket.held,
+            exploring=exploring and docket.exploring,
         )
-    return eligible
+
+    def _ordered(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """By the operator's strategy, equal nodes shared among themselves, and a conversation where it was."""
+        docket, conditions = self._docket, self._conditions
+        if len(candidates) < 2 and (docket is None or not docket.noting):
+            return candidates
+        strategy = _STRATEGIES[self._route.strategy]
+        order = strategy.order(candidates, self._call, self._known(exploring=True), conditions.rng)
+        if len(order) < 2:
+            return order
+        if strategy.shares:
+            order = shared(order, conditions.rng)
+        if not self._route.sticky or docket is None or strategy.name is StrategyName.CHEAPEST:
+            return order  # the cheapest strategy weighs the discount that a known conversation gets
+        if docket.held is not None:
+            return sticky.kept(order, docket.held.key, conditions.traffic)
+        if docket.conversation is not None and strategy.name is StrategyName.WEIGHTED:
+            return sticky.kept(order, sticky.chosen(order, docket.conversation), conditions.traffic)
+        return order
+
+    def _last_resort(self, trial: Sequence[Candidate], out: Mapping[TargetKey, Candidate]) -> tuple[Candidate, ...]:
+        """Nobody is in full use: those that still answer something serve, else one probe per second goes through.
+
+        Empty if this is not the call that probes.
+        """
+        health, now = self._conditions.health, self._now
+        everybody = {candidate.key: candidate for candidate in trial} | dict(out)
+        living = {key for key in everybody if health.alive(key, now)}
+        if not living:
+            probe = health.probe(everybody, now)
+            self._all_out(candidate for key, candidate in everybody.items() if key != probe)
+            return () if probe is None else (_degraded(everybody[probe]),)
+        worth = living.union(candidate.key for candidate in trial)
+        ranked = health.spare(everybody, len(everybody), now)
+        others = len(everybody) - len(everybody) // 2 - len(worth)
+        first = _preferred(self._ordered([everybody[key] for key in everybody if key in worth]))
+        rest = [everybody[key] for key in ranked if key not in worth]
+        self._all_out(rest[max(0, others) :])
+        found = (*_full_last(first), *_full_last(rest[: max(0, others)]))
+        return tuple(_degraded(candidate) for candidate in found)
+
+    def _ramped(self, order: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Move a target that just came back behind the others, except for its growing share of calls.
+
+        Done here and not in the strategies, so that it holds for each of them and across tiers.
+        """
+        if len(order) < 2:
+            return order
+        stay: list[Candidate] = []
+        back: list[Candidate] = []
+        for candidate in order:
+            share = self._conditions.health.share(candidate.key, self._now)
+            if share >= 1.0 or self._conditions.rng.random() < share:
+                stay.append(candidate)
+            else:
+                back.append(_set_back(candidate, _BACK, "just came back"))
+        return [*stay, *back] if back else order
+
+    def _out(self, one: Candidate, why: str) -> None:
+        if self._docket is not None:
+            self._docket.out(one, why, one.latency)
+
+    def _all_out(self, ones: Iterable[Candidate]) -> None:
+        """These are not asked because of their health."""
+        if self._docket is not None and self._docket.noting:
+            for one in ones:
+                self._docket.out(one, self._conditions.health.reason(one.key), one.latency)
 
 
-def _open(eligible: list[Candidate], conditions: Conditions) -> tuple[list[Candidate], list[Candidate]]:
+def _open(eligible: Sequence[Candidate], conditions: Conditions) -> tuple[list[Candidate], list[Candidate]]:
     """Those that take work now, nodes among them with their room; and the nodes that do not."""
     found: list[Candidate] = []
     away: list[Candidate] = []
@@ -165,46 +294,15 @@ def _absence(away: Sequence[Candidate]) -> str:
     return f"The node {shown} is {state}." if len(names) == 1 else f"The nodes {shown} are {state}."
 
 
-def _last_resort(
-    trial: Sequence[Candidate],
-    out: Mapping[TargetKey, Candidate],
-    call: Call,
-    route: Route,
-    conditions: Conditions,
-    now: float,
-) -> tuple[Candidate, ...]:
-    """Nobody is in full use: those that still answer something serve, else one probe per second goes through.
-
-    Empty if this is not the call that probes.
-    """
-    health = conditions.health
-    everybody = {candidate.key: candidate for candidate in trial} | dict(out)
-    living = {key for key in everybody if health.alive(key, now)}
-    if not living:
-        probe = health.probe(everybody, now)
-        return () if probe is None else (_degraded(everybody[probe]),)
-    worth = living.union(candidate.key for candidate in trial)
-    ranked = health.spare(everybody, len(everybody), now)
-    others = len(everybody) - len(everybody) // 2 - len(worth)
-    first = _ordered([everybody[key] for key in everybody if key in worth], call, route, conditions)
-    rest = [everybody[key] for key in ranked if key not in worth][: max(0, others)]
-    return tuple(_degraded(candidate) for candidate in (*_full_last(first), *_full_last(rest)))
-
-
-def _ordered(candidates: Sequence[Candidate], call: Call, route: Route, conditions: Conditions) -> Sequence[Candidate]:
-    """By the operator's strategy, and equal nodes shared among themselves."""
-    if len(candidates) < 2:
-        return candidates
-    order = _STRATEGIES[route.strategy].order(candidates, call, conditions.health, conditions.rng)
-    return shared(order, conditions.rng)
-
-
 def _full_last(order: Sequence[Candidate]) -> Sequence[Candidate]:
     """Nodes without a free slot behind everything that has room; else in the same order."""
-    full = [candidate for candidate in order if candidate.room is not None and candidate.room.full]
+    full = [candidate for candidate in order if _is_full(candidate)]
     if not full or len(full) == len(order):
         return order
-    return [*(candidate for candidate in order if candidate.room is None or not candidate.room.full), *full]
+    return [
+        *(candidate for candidate in order if not _is_full(candidate)),
+        *(_set_back(candidate, _FULL, "has no free slot") for candidate in full),
+    ]
 
 
 def _paced(ready: list[Candidate], health: HealthBook, now: float) -> list[Candidate]:
@@ -220,20 +318,20 @@ def _paced(ready: list[Candidate], health: HealthBook, now: float) -> list[Candi
     return paced
 
 
-def _ramped(order: Sequence[Candidate], conditions: Conditions, now: float) -> Sequence[Candidate]:
-    """Move a target that just came back behind the others, except for its growing share of calls.
-
-    Done here and not in the strategies, so that it holds for each of them and across tiers.
-    """
-    if len(order) < 2:
+def _preferred(order: Sequence[Candidate]) -> Sequence[Candidate]:
+    """What rules prefer in front; else in the same order."""
+    if all(one.preferred == order[0].preferred for one in order):
         return order
-    stay: list[Candidate] = []
-    back: list[Candidate] = []
-    for candidate in order:
-        share = conditions.health.share(candidate.key, now)
-        (stay if share >= 1.0 or conditions.rng.random() < share else back).append(candidate)
-    return [*stay, *back] if back else order
+    return sorted(order, key=lambda one: -one.preferred)
+
+
+def _is_full(one: Candidate) -> bool:
+    return one.room is not None and one.room.full
+
+
+def _set_back(one: Candidate, setback: int, why: str) -> Candidate:
+    return replace(one, setback=one.setback | setback, why=f"{why}; {one.why}" if one.why else why)
 
 
 def _degraded(candidate: Candidate) -> Candidate:
-    return replace(candidate, degraded=True)
+    return replace(_set_back(candidate, _DEGRADED, "in trouble, and nothing better is left"), degraded=True)

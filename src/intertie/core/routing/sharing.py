@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from random import Random
 from typing import Final
 
@@ -42,6 +43,12 @@ def shared(order: Sequence[Candidate], rng: Random) -> Sequence[Candidate]:
         for place, candidate in zip(places, _ranked([order[place] for place in places], rng), strict=True):
             result[place] = candidate
     return result
+
+
+def evened(order: Sequence[Candidate], rng: Random) -> Sequence[Candidate]:
+    """An order by score, with the nodes of equal score shared among themselves."""
+    runs = (list(run) for _, run in groupby(order, key=Candidate.turn))
+    return [one for run in runs for one in (shared(run, rng) if len(run) > 1 else run)]
 
 
 def _ranked(equals: Sequence[Candidate], rng: Random) -> list[Candidate]:

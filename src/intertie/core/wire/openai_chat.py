@@ -103,12 +103,18 @@ def _has_output(body: bytes) -> bool:
     return output_bytes(body) > 0
 
 
+def has_output(relayed: bytes) -> bool:
+    """Whether events, as they are relayed, have model output in them."""
+    events = (piece.removeprefix(b"data: ") for piece in relayed.split(b"\n\n") if piece)
+    return any(output_bytes(piece) for piece in events)
+
+
 class ChatReader:
     """Reads one streamed answer. After each `feed`, look at `error`, `output` and `finished`."""
 
     __slots__ = (
-        "_call", "_classify", "_output_bytes", "_overhead", "_pieces", "_splitter", "error", "finished", "model",
-        "output", "usage",
+        "_call", "_classify", "_output_bytes", "_overhead", "_splitter", "error", "finished", "model",
+        "output", "pieces", "unasked", "usage",
     )  # fmt: skip
 
     def __init__(self, call: Call, classify: Classify) -> None:
@@ -117,7 +123,8 @@ class ChatReader:
         self._splitter = EventSplitter()
         self._overhead = 0
         self._output_bytes = 0
-        self._pieces = 0
+        self.pieces = 0
+        """Events with model output, and those without any that came after the first."""
         self.output = False
         """Model output has been seen: the commit point is reached once it is written."""
         self.finished = False
@@ -125,6 +132,8 @@ class ChatReader:
         self.error: UpstreamError | None = None
         """Set by an error event or by garbage; what `feed` returned before it is good."""
         self.usage: Usage | None = None
+        self.unasked = b""
+        """Data of the usage event that the client did not ask for, so that others can have it."""
         self.model = ""
 
     def feed(self, chunk: bytes) -> bytes:
@@ -133,7 +142,7 @@ class ChatReader:
             # Nearly every read after the first: whole events that need no look go on as they came.
             events = chunk.count(b"}\n\ndata: {") + 1
             if chunk.count(b"\n") == 2 * events and not (b"\r" in chunk or _has_a_word(chunk) or self.over):
-                self._pieces += events
+                self.pieces += events
                 self._output_bytes += len(chunk) - 8 * events
                 return chunk
         if self.over:
@@ -151,7 +160,7 @@ class ChatReader:
                 self.finished = True
                 break
             if self.output and not _wants_a_look(piece):
-                self._pieces += 1
+                self.pieces += 1
                 self._output_bytes += len(piece)
             else:
                 looked = self._look(piece)
@@ -173,14 +182,14 @@ class ChatReader:
         """What was delivered so far: the upstream's own count if it gave one, else an estimate."""
         if self.usage is not None:
             return self.usage
-        content = max(0, self._output_bytes - self._pieces * self._overhead)
-        output = estimate_output(content, self._pieces)
+        content = max(0, self._output_bytes - self.pieces * self._overhead)
+        output = estimate_output(content, self.pieces)
         return Usage(input=estimate_input(self._call.fields), output=output, estimated=True)
 
     @property
     def output_so_far(self) -> int:
         """Estimated output tokens delivered so far."""
-        return estimate_output(max(0, self._output_bytes - self._pieces * self._overhead), self._pieces)
+        return estimate_output(max(0, self._output_bytes - self.pieces * self._overhead), self.pieces)
 
     @property
     def over(self) -> bool:
@@ -211,10 +220,13 @@ class ChatReader:
             self.usage = usage
         if not document.choices:
             # The extra usage chunk: ours to ask for, the client's only if it asked (choices may be null, too).
-            return None if counted and not self._call.wants_usage else piece
+            if counted and not self._call.wants_usage:
+                self.unasked = piece
+                return None
+            return piece
         size = sum(choice.output() for choice in document.choices)
         if size:
-            self._pieces += 1
+            self.pieces += 1
             self._output_bytes += len(piece)
             if not self.output:
                 self.output = True

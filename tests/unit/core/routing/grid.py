@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import count
 from random import Random
+from typing import Any
 
 from intertie.core.errors import GatewayError, NodeBusy, NoTarget, UpstreamError
 from intertie.core.routing.health import HealthBook
+from intertie.core.routing.known import Known
 from intertie.core.routing.plan import Candidate, plan
 from intertie.core.routing.retry_budget import RetryBudgets
 from intertie.core.routing.room import Room
+from intertie.core.routing.traffic import Traffic
 from intertie.core.terms import (
     NODE,
     Call,
@@ -107,12 +110,18 @@ def candidate(
     return Candidate(Target(name, model, weight, tier), upstream(name), pace=pace, room=room)
 
 
+def known(**more: Any) -> Known:
+    """What a strategy is told when nothing was learned yet."""
+    return Known(HealthBook(Random(1)), **{"traffic": Traffic(), "now": 1000.0, **more})
+
+
 class World:
     """Satisfies `plan.Conditions`; every provider speaks every operation, except the ones named in `mute`."""
 
     def __init__(self, seed: int = 1, mute: frozenset[str] = frozenset()) -> None:
         self.rng = Random(seed)
         self.health = HealthBook(self.rng)
+        self.traffic = Traffic()
         self._mute = mute
         self.rooms: dict[str, Room] = {}
         """Upstream -> its room, for the nodes."""
@@ -220,8 +229,11 @@ class Simulation:
             self._occupy(name, 1)
         else:
             took, error = 0.25, NodeBusy("x")
+        ticket = self.world.traffic.begin(chosen.key, self.now, 100, stream=True)
 
         def done() -> None:
+            ticket.first = took
+            self.world.traffic.end(ticket, self.now, None if error else 1)
             if taken:
                 self._occupy(name, -1)
             if extra:

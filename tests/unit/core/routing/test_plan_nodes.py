@@ -92,7 +92,7 @@ def test_a_better_machine_of_a_higher_tier_does_not_jump_the_queue() -> None:
     assert made.plan(nodes("first", "second"), one, NOW) == ["first", "second"]
 
 
-@pytest.mark.parametrize("strategy", list(StrategyName))
+@pytest.mark.parametrize("strategy", [one for one in StrategyName if one is not StrategyName.LEAST_BUSY])
 def test_equal_nodes_share_whatever_the_strategy(strategy: StrategyName) -> None:
     """Listed order means nothing among equals; tiers do."""
     one = route(*"abcd", strategy=strategy)

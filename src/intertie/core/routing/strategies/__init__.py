@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from intertie.core.routing.candidate import Candidate
-from intertie.core.routing.health import HealthBook
+from intertie.core.routing.known import Known
 from intertie.core.terms import Call, StrategyName
 
 
@@ -21,11 +21,14 @@ class Strategy(Protocol):
     """An order of preference."""
 
     name: StrategyName
+    shares: bool
+    """May equal nodes share the places it gives them among themselves, by what room they have?"""
 
-    def order(
-        self, targets: Sequence[Candidate], call: Call, health: HealthBook, rng: Random, /
-    ) -> Sequence[Candidate]:
-        """All of `targets`, the one to ask first in front. Must not drop, add or change any; chance only from `rng`."""
+    def order(self, targets: Sequence[Candidate], call: Call, known: Known, rng: Random, /) -> Sequence[Candidate]:
+        """All of `targets`, the one to ask first in front, each with its `score` and `why` filled in.
+
+        Must not drop or add any, nor change anything else of them; chance only from `rng`.
+        """
         ...
 
 

@@ -6,10 +6,9 @@ from random import Random
 
 import pytest
 
-from intertie.core.routing.health import HealthBook
 from intertie.core.routing.strategies import load
 from intertie.core.terms import StrategyName
-from tests.unit.core.routing.grid import call, candidate
+from tests.unit.core.routing.grid import call, candidate, known
 
 
 def test_every_name_has_its_file_and_every_file_a_name() -> None:
@@ -27,7 +26,7 @@ def test_a_strategy_orders_and_does_nothing_else(name: StrategyName, seed: int) 
         for n in range(8)
     ]
     strategy = load()[name]
-    orders = [strategy.order(given, call(), HealthBook(Random(1)), Random(seed)) for _ in range(2)]
+    orders = [strategy.order(given, call(), known(), Random(seed)) for _ in range(2)]
     assert orders[0] == orders[1]
     assert sorted(one.upstream.id for one in orders[0]) == [f"u{n}" for n in range(8)]
     assert [one.target.tier for one in orders[0]] == sorted(one.target.tier for one in given)

@@ -8,15 +8,14 @@ from random import Random
 import pytest
 
 from intertie.core.routing.candidate import Candidate
-from intertie.core.routing.health import HealthBook
 from intertie.core.routing.strategies.weighted import STRATEGY
-from tests.unit.core.routing.grid import call, candidate
+from tests.unit.core.routing.grid import call, candidate, known
 
 
 def firsts(given: list[Candidate], rounds: int = 4000) -> dict[str, float]:
     """How often each comes first."""
-    rng, health = Random(7), HealthBook(Random(1))
-    counts = Counter(STRATEGY.order(given, call(), health, rng)[0].upstream.id for _ in range(rounds))
+    rng, told = Random(7), known()
+    counts = Counter(STRATEGY.order(given, call(), told, rng)[0].upstream.id for _ in range(rounds))
     return {name: n / rounds for name, n in counts.items()}
 
 
@@ -32,9 +31,9 @@ def test_each_comes_first_as_often_as_its_weight_says() -> None:
 
 def test_the_second_place_is_shared_by_weight_as_well() -> None:
     """With the first one gone, 3 to 1 decide among the rest."""
-    rng, health = Random(7), HealthBook(Random(1))
+    rng, told = Random(7), known()
     given = [candidate("a", weight=100), candidate("b", weight=3), candidate("c", weight=1)]
-    seconds = Counter(STRATEGY.order(given, call(), health, rng)[1].upstream.id for _ in range(4000))
+    seconds = Counter(STRATEGY.order(given, call(), told, rng)[1].upstream.id for _ in range(4000))
     assert seconds["b"] / (seconds["b"] + seconds["c"]) == pytest.approx(0.75, abs=0.03)
 
 
@@ -47,5 +46,5 @@ def test_weight_zero_is_last_in_its_tier_but_before_the_next() -> None:
     """For failover only."""
     given = [candidate("spare", weight=0), candidate("main"), candidate("far", tier=1)]
     for seed in range(50):
-        ordered = STRATEGY.order(given, call(), HealthBook(Random(1)), Random(seed))
+        ordered = STRATEGY.order(given, call(), known(), Random(seed))
         assert [one.upstream.id for one in ordered] == ["main", "spare", "far"]

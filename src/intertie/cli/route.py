@@ -1,0 +1,55 @@
+"""`intertie route explain`: who would answer a call, before it is sent."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from intertie.cli.render import as_json, say, table
+from intertie.cli.session import Json, session
+
+app = typer.Typer(no_args_is_help=True, help="Where calls go, and why.")
+
+
+@app.callback()
+def group() -> None:
+    """Keep `explain` a command of its own, so that others can come beside it."""
+
+
+@app.command("explain")
+def explain(
+    model: Annotated[str, typer.Option("--model", help="What the client would ask for.")],
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="A tag of the call; repeat.")] = None,
+    key: Annotated[str, typer.Option("--key", help="The API key's name, or PROJECT/NAME; omitted: any.")] = "",
+    needs: Annotated[list[str] | None, typer.Option("--needs", help="tools, vision or json_schema; repeat.")] = None,
+    tokens: Annotated[int, typer.Option("--tokens", min=0, help="Tokens of input.")] = 0,
+    max_output: Annotated[int | None, typer.Option("--max-output", min=0, help="Most tokens of output.")] = None,
+    json: Json = False,
+) -> None:
+    """Say who would be asked for a call now, in which order, and why not the others. Nothing is sent."""
+    question: dict[str, Any] = {"model": model, "key": key, "tags": tag or [], "needs": needs or [], "tokens": tokens}
+    if max_output is not None:
+        question["output"] = max_output
+    found: dict[str, Any] = session().client().post("/routes/explain", question)
+    if json:
+        as_json(found)
+    else:
+        _show(found)
+
+
+def _show(found: dict[str, Any]) -> None:
+    if found["route"]:
+        say(f"Route {found['route']}, strategy {found['strategy']}, about {found['expected_output']} output tokens.")
+    say(*(f"Rule {line}" for line in found["rules"]))
+    rows, place = [], 0
+    for one in found["candidates"]:
+        allowed = one.get("allowed", True)
+        place += allowed
+        score = one.get("score")
+        shown = "-" if score is None else f"{score:.6g}"
+        rows.append((place if allowed else "-", f"{one['upstream']}/{one['model']}", shown, one.get("why", "")))
+    if rows:
+        table(("asked", "target", "score", "why"), rows, empty="", numbers=frozenset({"asked", "score"}))
+    if (error := found["error"]) is not None:
+        say(f"The caller would get {error['status']} {error['code']}: {error['message']}")

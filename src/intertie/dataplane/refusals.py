@@ -1,0 +1,112 @@
+"""How a limit that has no room is told to the caller: as an error, and in OpenAI's rate-limit headers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Final
+
+from intertie.core.errors import (
+    BudgetSpent,
+    ConcurrencyExceeded,
+    GatewayError,
+    QuotaReserved,
+    QuotaSpent,
+    RateLimited,
+    TargetsSpent,
+)
+from intertie.core.policy.counters import Counters, Reading, Refusal
+from intertie.core.policy.limits import Level, Limit, Measure
+
+PATIENCE: Final = 60.0
+"""Seconds: official clients wait no longer for a retry they were told of."""
+
+_SOON: Final = 1.0
+
+
+def refused(refusal: Refusal) -> GatewayError:
+    """The error for a limit without room. It names the limit, and whether and when trying again helps."""
+    limit, wait = refusal
+    told = f"{_amount(limit)} of {_whose(limit)}"
+    if limit.level.of_target:
+        error: GatewayError = TargetsSpent(
+            "Every target that could answer is at a limit its operator set.", detail=told, retry_after=wait
+        )
+        error.client_may_retry = wait <= PATIENCE
+        return error
+    if limit.measure is Measure.CONCURRENCY:
+        return ConcurrencyExceeded(f"There is a limit of {told}, and all are taken.", retry_after=_SOON)
+    if limit.is_rate:
+        return _over_rate(wait, told)
+    if wait <= _SOON:
+        return QuotaReserved(f"What is left of {told} is held for calls under way.", retry_after=_SOON)
+    kind = BudgetSpent if limit.measure is Measure.MONEY else QuotaSpent
+    if wait == math.inf:
+        never = (
+            "This call may take more than all"
+            if limit.per is not None and limit.per != "total"
+            else "Too little is left"
+        )
+        error = kind(f"{never} of {told}.", retry_after=wait)
+    else:
+        error = kind(f"Too little is left of {told} for this call.", retry_after=wait)
+    error.client_may_retry = wait <= PATIENCE
+    return error
+
+
+def rate_lines(counters: Counters, rates: Iterable[Limit], now: float, at: float) -> bytes:
+    """`x-ratelimit-*` header lines: for requests and tokens, of the rate that leaves least."""
+    lines = b""
+    for measure, noun in _NOUNS:
+        tightest: Reading | None = None
+        for limit in rates:
+            if limit.measure is measure:
+                reading = counters.read(limit, now, at)
+                if tightest is None or reading.remaining < tightest.remaining:
+                    tightest = reading
+        if tightest is not None:
+            lines += b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n" % (
+                noun, tightest.limit, noun, tightest.remaining, noun, span(tightest.reset),
+            )  # fmt: skip
+    return lines
+
+
+def span(seconds: float) -> bytes:
+    """Seconds as OpenAI writes them: `12ms`, `1s`, `6m0s`, `1h2m3s`; never shorter than it is."""
+    milliseconds = math.ceil(seconds * 1000)
+    if milliseconds < 1000:
+        return b"%dms" % milliseconds
+    whole, rest = divmod(milliseconds, 1000)
+    text = b"%d.%03d" % (whole % 60, rest)
+    text = text.rstrip(b"0").rstrip(b".") + b"s"
+    if whole >= 60:
+        text = b"%dm%b" % (whole // 60 % 60, text)
+    return b"%dh%b" % (whole // 3600, text) if whole >= 3600 else text
+
+
+_NOUNS: Final = ((Measure.REQUESTS, b"requests"), (Measure.TOKENS, b"tokens"))
+
+
+def _over_rate(wait: float, told: str) -> RateLimited:
+    if wait == math.inf:
+        error = RateLimited(f"This call alone is larger than the limit of {told}.", retry_after=wait)
+        error.client_may_retry = False
+        return error
+    return RateLimited(f"The limit of {told} is reached; this call fits in {wait:.3g} s.", retry_after=wait)
+
+
+def _amount(limit: Limit) -> str:
+    """`600 requests per minute`, `the budget of 50.00 per month`."""
+    if limit.measure is Measure.CONCURRENCY:
+        return f"{limit.amount} calls at a time"
+    per = limit.per or "minute"
+    period = "in total" if per == "total" else f"per {per}"
+    if limit.measure is Measure.MONEY:
+        return f"the budget of {limit.amount / 1e6:,.2f} {period}"
+    return f"{limit.amount:,} {limit.measure} {period}"
+
+
+def _whose(limit: Limit) -> str:
+    if limit.level in (Level.ORGANISATION, Level.KEY):
+        return f"this {limit.level}"
+    return f"the {limit.level} {limit.holder}"

@@ -1,0 +1,41 @@
+"""Content classes: what is found, what looks alike and is not, and that searching stays linear."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intertie.core.policy.content import CLASSES, classes
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("pay with 4111 1111 1111 1111 please", {"card"}),
+        ("pay with 4111-1111-1111-1112 please", set()),
+        ("order 1234567890123456", set()),
+        ("DE89 3704 0044 0532 0130 00, thanks", {"iban"}),
+        ("GB82 WEST 1234 5698 7654 32 AND MORE", {"iban"}),
+        ("DE89 3704 0044 0532 0130 02", set()),
+        ("write to jo.doe+x@mail.example.org", {"email"}),
+        ("a @ b or @decorator or x@y", set()),
+        ("call +49 (151) 2345-6789", {"phone"}),
+        ("1 + 1 = 2, +3 degrees", set()),
+        ("-----BEGIN RSA PRIVATE KEY-----", {"secret"}),
+        ("key AKIAIOSFODNN7EXAMPLE", {"secret"}),
+        ("sk-live-abcdefghijklmnop0123", {"secret"}),
+        ("skip-live-abc", set()),
+    ],
+)
+def test_what_is_found(text: str, found: set[str]) -> None:
+    assert classes(text.encode(), CLASSES) == found
+
+
+def test_only_what_is_asked_for_is_looked_for() -> None:
+    assert classes(b"a@b.co +49 151 23456789", ["phone"]) == {"phone"}
+
+
+@given(st.binary(max_size=2000))
+def test_any_bytes_are_searched_without_harm(text: bytes) -> None:
+    assert classes(text, CLASSES) <= set(CLASSES)
