@@ -36,9 +36,9 @@ from intertie.core.keys import ENTROPY, hash_key, make_key
 from intertie.core.providers import load
 from intertie.core.routing.credentials import CredentialState
 from intertie.core.terms import Credential, Upstream
+from intertie.dataplane.alerting import Alerting
 from intertie.dataplane.answers import Answers
 from intertie.dataplane.explain import explain
-from intertie.dataplane.alerting import Alerting
 from intertie.dataplane.observe import RequestLog
 from intertie.dataplane.parts import Dataplane
 from intertie.dataplane.shedding import Shedder, memory_of_machine, most_files, resident_bytes

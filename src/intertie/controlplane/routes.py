@@ -128,8 +128,8 @@ def write(
         return Outcome.UNCHANGED
     routes.write(connection, after)
     names = _names(connection, organisation)
-    looks = [None if row is None else _look(row, names) for row in (before, after)]
-    audit.changed(connection, control, organisation, by, Item("route", entry.model, *looks))
+    was = None if before is None else _look(before, names)
+    audit.changed(connection, control, organisation, by, Item("route", entry.model, was, _look(after, names)))
     if before is None:
         return Outcome.CREATED
     return Outcome.UNCHANGED if msgspec.structs.replace(after, origin=before.origin) == before else Outcome.UPDATED

@@ -57,7 +57,7 @@ class Gate:
         self, snapshots: SnapshotSource, log: EventLog, monotonic: Callable[[], float], wall: Callable[[], float]
     ) -> None:
         self.counters = Counters(lambda _limit, _span: 0, self._tell)
-        """Accounts are adopted with what the books say before their limit is in force: a new window begins at nothing."""
+        """Accounts are adopted with what the books say before a limit is in force: a new window begins at nothing."""
         self.settled: list[Settlement] | None = None
         """Accounts of requests that ended while new limits are being adopted; `None` else."""
         self.told: Told = lambda _alert: None

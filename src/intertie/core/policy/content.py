@@ -7,7 +7,7 @@ holes, not a promise: it finds what is written in the usual ways.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 CLASSES: Final = ("card", "email", "iban", "phone", "secret")
@@ -54,7 +54,7 @@ def _is_iban(plain: str) -> bool:
     return False
 
 
-_FINDERS: Final = {
+_FINDERS: Final[dict[str, Callable[[bytes], bool]]] = {
     "card": _card,
     "email": lambda text: _EMAIL.search(text) is not None,
     "iban": _iban,

@@ -78,7 +78,7 @@ def _count(fields: Mapping[str, msgspec.Raw], name: str, least: int) -> int | No
     if raw is None:
         return None
     try:
-        value = _INTEGER.decode(raw)
+        value: int | None = _INTEGER.decode(raw)
     except _MALFORMED:
         value = -1
     if value is not None and not least <= value <= MAX_TOKENS:
