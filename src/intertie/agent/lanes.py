@@ -33,6 +33,10 @@ WANTED_SECONDS: Final = 5.0
 """How long the gateway's wish for more lanes is remembered."""
 AT_ONCE: Final = 64
 """Lanes dialled at the same time."""
+BURST: Final = 2048
+"""Lanes dialled as fast as they are missed: those of a large node, and of many calls given up on at once."""
+STEADY: Final = 50.0
+"""Lanes dialled per second beyond that: a gateway that closes them as fast as they come must not keep us busy."""
 FORGIVEN: Final = 8
 """Unused lanes that may be lost in a row before new ones are dialled with pauses."""
 RETIRED: Final = -1
@@ -170,6 +174,7 @@ class Lanes:
         """Lanes lost in a row that were never used: a cancelled call may take one with it, but not many."""
         self._wanted = 0
         self._wanted_until = 0.0
+        self._credit, self._credited_at = float(BURST), 0.0
         self._growing = self._adjusting = False
         self._generation = 0
         self.idle: asyncio.Event = asyncio.Event()
@@ -297,10 +302,24 @@ class Lanes:
         wanted = self._wanted if loop.time() < self._wanted_until else 0
         goal = min(allowed, self.busy + max(SPARE, wanted))
         missing = min(goal - self.parked - self.busy - len(self._dials), AT_ONCE - len(self._dials))
-        for _ in range(missing):
+        for _ in range(self._afforded(missing)):
             task = loop.create_task(self._open(self._generation))
             self._dials.add(task)
             task.add_done_callback(self._dialled)
+
+    def _afforded(self, missing: int) -> int:
+        """How many of the missing lanes may be dialled now; the others follow."""
+        if missing <= 0:
+            return 0
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._credit = min(BURST, self._credit + (now - self._credited_at) * STEADY)
+        self._credited_at = now
+        afforded = min(missing, int(self._credit))
+        self._credit -= afforded
+        if afforded < missing:
+            self._resting = loop.call_later(10 / STEADY, self._rested)
+        return afforded
 
     async def _open(self, generation: int) -> None:
         if generation != self._generation:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from intertie.agent import lanes
 from intertie.agent.dial import DialFailed
 from intertie.agent.forward import Forwarder
 from intertie.agent.lanes import AT_ONCE, FORGIVEN, Lane, Lanes
@@ -230,3 +231,20 @@ async def test_closing_closes_everything(bed: Bed) -> None:
     await bed.settle()
     assert bed.living == []
     assert isinstance(bed.lines[0].listener, Lane)
+
+
+async def test_a_gateway_that_uses_and_closes_lanes_without_end_keeps_nobody_busy(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "BURST", 20)
+    bed.lanes.renew()
+    for _ in range(300):
+        await bed.settle()
+        for line in bed.living:
+            bed.take(line)
+            line.end(1006)
+    assert SPARE < bed.dials <= 20 + 5
+    bed.lanes._credit, before = 10.0, bed.dials
+    bed.lanes._rested()
+    await bed.settle()
+    assert bed.dials == before + SPARE
