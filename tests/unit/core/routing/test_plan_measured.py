@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -74,7 +75,7 @@ def test_exploration_is_never_starved_and_never_runs_away(rate: float) -> None:
     sim.run(310)
     for name in PRICES:
         times = [start, *(when for when, who in sim.sends if who == name), start + 300]
-        longest = max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+        longest = max(later - earlier for earlier, later in pairwise(times))
         assert longest <= STALE + 3 / rate
     others = 1 - sim.share(start + 60, start + 300)["dear"]
     assert others <= EXPLORED + 2 / STALE / rate + 0.03
