@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -42,10 +43,17 @@ def gateway(server: ScriptedUpstream, tmp_path: Path) -> Iterator[Gateway]:
         yield gateway
 
 
-def say(gateway: Gateway, model: str = "kept", *, stream: bool = False, **more: Any) -> Heard:
+def say(
+    gateway: Gateway,
+    model: str = "kept",
+    headers: Mapping[str, str] = MappingProxyType({}),
+    *,
+    stream: bool = False,
+    **fields: Any,
+) -> Heard:
     """One request from its beginning to its end."""
-    call = chat_call(model, stream=stream, **more.pop("fields", {}))
-    return asyncio.run(ask(f"{gateway.base_url}/chat/completions", call, key=CLIENT_KEY, headers=more))
+    call = chat_call(model, stream=stream, **fields)
+    return asyncio.run(ask(f"{gateway.base_url}/chat/completions", call, key=CLIENT_KEY, headers=headers))
 
 
 def idem(key: str) -> dict[str, str]:
@@ -126,16 +134,16 @@ def test_followers_that_hang_up_and_deadlines_harm_nobody(gateway: Gateway, serv
 def test_f52_a_key_is_paid_once_through_retries_and_kill_9(
     gateway: Gateway, server: ScriptedUpstream, stream: bool
 ) -> None:
-    first = say(gateway, "plain", stream=stream, **idem("order-1"))
-    second = say(gateway, "plain", stream=stream, **idem("order-1"))
+    first = say(gateway, "plain", idem("order-1"), stream=stream)
+    second = say(gateway, "plain", idem("order-1"), stream=stream)
     gateway.kill()
     gateway.start()
-    third = say(gateway, "plain", stream=stream, **idem("order-1"))
+    third = say(gateway, "plain", idem("order-1"), stream=stream)
     assert [one.headers.get("idempotent-replayed") for one in (first, second, third)] == [None, "true", "true"]
     assert first.body == second.body == third.body
     assert len({one.headers["x-request-id"] for one in (first, second, third)}) == 3
     assert len(server.requests) == 1
-    other = say(gateway, "plain", stream=stream, fields={"temperature": 0}, **idem("order-1"))
+    other = say(gateway, "plain", idem("order-1"), stream=stream, temperature=0)
     assert (other.status, other.json["error"]["code"]) == (422, "idempotency_key_reused")
     assert gateway.cli("usage")[0]["cost_micros"] == COST
 
@@ -177,16 +185,16 @@ def test_kill_9_in_the_middle_leaves_a_usable_cache(gateway: Gateway, server: Sc
         await asyncio.gather(*tasks, return_exceptions=True)
 
     for number in range(20):
-        say(gateway, stream=number % 2 > 0, fields={"seed": number})
+        say(gateway, stream=number % 2 > 0, seed=number)
     asyncio.run(busy())
     gateway.start()
     asked = len(server.requests)
-    again = [say(gateway, stream=number % 2 > 0, fields={"seed": number}) for number in range(20)]
+    again = [say(gateway, stream=number % 2 > 0, seed=number) for number in range(20)]
     assert {one.headers["x-intertie-cache"] for one in again} == {"hit"}
     assert len(server.requests) == asked
     found = gateway.cli("cache", "status")
     assert (found["resets"], found["failure"]) == (0, "")
-    assert say(gateway, fields={"seed": 10_000}).headers["x-intertie-cache"] == "miss"
+    assert say(gateway, seed=10_000).headers["x-intertie-cache"] == "miss"
     assert gateway.cli("ledger", "verify")["problems"] == []
 
 
@@ -207,17 +215,17 @@ def test_clearing_is_asked_for_by_route_key_and_prefix_and_is_recorded(gateway: 
     say(gateway)
     assert gateway.cli("cache", "clear", "--key", key) == {"cleared": 1}
     assert say(gateway).headers["x-intertie-cache"] == "miss"
-    say(gateway, "plain", **idem("k"))
+    say(gateway, "plain", idem("k"))
     assert gateway.cli("cache", "clear") == {"cleared": 1}
-    assert say(gateway, "plain", **idem("k")).headers["idempotent-replayed"] == "true"
+    assert say(gateway, "plain", idem("k")).headers["idempotent-replayed"] == "true"
     assert gateway.cli("cache", "clear", "--idempotency") == {"cleared": 1}
     recorded = gateway.cli("audit", "list", "--action", "cache.clear")
     assert [row["detail"] for row in recorded] == [{}, {}, {"key": key}, {"prefix": "ke"}, {"route": "other"}]
 
 
 def test_nothing_of_an_answer_or_a_prompt_is_readable_on_the_disk(gateway: Gateway) -> None:
-    say(gateway, fields={"user": "CANARY-1", "stop": "CANARY-2"})
-    say(gateway, "plain", **idem("CANARY-3"))
+    say(gateway, user="CANARY-1", stop="CANARY-2")
+    say(gateway, "plain", idem("CANARY-3"))
     gateway.stop()
     stored = b"".join(path.read_bytes() for path in gateway.data.glob("answers.db*"))
     assert stored

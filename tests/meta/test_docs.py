@@ -79,6 +79,7 @@ SECTIONS: dict[str, type[Entry]] = {
     "Prices": entries.PriceEntry,
     "Timeouts": entries.TimeoutsEntry,
     "routes": entries.RouteEntry,
+    "Cache": entries.CacheEntry,
     "Targets": entries.TargetEntry,
     "projects": entries.ProjectEntry,
     "Keys": entries.KeyEntry,

@@ -18,6 +18,7 @@ from intertie.api.state import AdminState, operator, state
 from intertie.api.upstreams import RemovedAnswer
 from intertie.controlplane import config, routes
 from intertie.controlplane.entries import RouteEntry
+from intertie.controlplane.placements import Placement, placement
 from intertie.controlplane.routes import RouteView
 from intertie.controlplane.rule_entries import QuestionEntry
 from intertie.dataplane.explain import Explanation, Question
@@ -49,6 +50,14 @@ async def explain(state: State, body: Annotated[dict[str, Any], Body()]) -> Resp
     """Say, before anything is sent, who would be asked for a call, in which order, and why not the others."""
     asked = config.receive_entry(QuestionEntry, body)
     return shown(state.explain(msgspec.convert(asked.model_dump(exclude_none=True), Question)))
+
+
+@router.get("/explain", dependencies=[need(Permission.ROUTES_READ)])
+@speaks(answer=Placement)
+def explained(state: State, request: Annotated[str, Query(max_length=64)]) -> Response:
+    """Say why a recorded request (its `x-request-id`) went where it went."""
+    state.flush()
+    return shown(placement(state.control, state.organisation, request))
 
 
 @router.delete("", dependencies=[need(Permission.ROUTES_WRITE)])

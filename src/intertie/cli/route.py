@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from intertie.cli.render import as_json, say, table
+from intertie.cli.client import CommandProblem
+from intertie.cli.render import as_json, duration, say, table
 from intertie.cli.session import Json, session
 
 app = typer.Typer(no_args_is_help=True, help="Where calls go, and why.")
@@ -19,7 +20,10 @@ def group() -> None:
 
 @app.command("explain")
 def explain(
-    model: Annotated[str, typer.Option("--model", help="What the client would ask for.")],
+    model: Annotated[str | None, typer.Option("--model", help="What the client would ask for.")] = None,
+    request: Annotated[
+        str | None, typer.Option("--request", help="Instead: the id of a recorded request (x-request-id).")
+    ] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="A tag of the call; repeat.")] = None,
     key: Annotated[str, typer.Option("--key", help="The API key's name, or PROJECT/NAME; omitted: any.")] = "",
     needs: Annotated[list[str] | None, typer.Option("--needs", help="tools, vision or json_schema; repeat.")] = None,
@@ -27,7 +31,15 @@ def explain(
     max_output: Annotated[int | None, typer.Option("--max-output", min=0, help="Most tokens of output.")] = None,
     json: Json = False,
 ) -> None:
-    """Say who would be asked for a call now, in which order, and why not the others. Nothing is sent."""
+    """Say who would be asked for a call now, in which order, and why not the others. Nothing is sent.
+
+    With --request: why a recorded request went where it went.
+    """
+    if (model is None) == (request is None):
+        raise CommandProblem("say which call to explain", "give --model MODEL, or --request ID of a recorded one")
+    if request is not None:
+        _recorded(session().client().get("/routes/explain", request=request), json=json)
+        return
     question: dict[str, Any] = {"model": model, "key": key, "tags": tag or [], "needs": needs or [], "tokens": tokens}
     if max_output is not None:
         question["output"] = max_output
@@ -42,8 +54,25 @@ def _show(found: dict[str, Any]) -> None:
     if found["route"]:
         say(f"Route {found['route']}, strategy {found['strategy']}, about {found['expected_output']} output tokens.")
     say(*(f"Rule {line}" for line in found["rules"]))
+    _candidates(found["candidates"])
+    if (error := found["error"]) is not None:
+        say(f"The caller would get {error['status']} {error['code']}: {error['message']}")
+
+
+def _recorded(found: dict[str, Any], *, json: bool) -> None:
+    if json:
+        as_json(found)
+        return
+    tags = ", ".join(found["facts"]["tags"])
+    say(f"Request {found['request_id']} on route {found['route']}" + (f", tags {tags}." if tags else "."))
+    _candidates(found["candidates"])
+    for number, one in enumerate(found["attempts"], start=1):
+        say(f"Attempt {number}: {one['upstream']}/{one['model']} {one['state']}, {duration(one['duration_ms'])}.")
+
+
+def _candidates(candidates: list[dict[str, Any]]) -> None:
     rows, place = [], 0
-    for one in found["candidates"]:
+    for one in candidates:
         allowed = one.get("allowed", True)
         place += allowed
         score = one.get("score")
@@ -51,5 +80,3 @@ def _show(found: dict[str, Any]) -> None:
         rows.append((place if allowed else "-", f"{one['upstream']}/{one['model']}", shown, one.get("why", "")))
     if rows:
         table(("asked", "target", "score", "why"), rows, empty="", numbers=frozenset({"asked", "score"}))
-    if (error := found["error"]) is not None:
-        say(f"The caller would get {error['status']} {error['code']}: {error['message']}")

@@ -297,7 +297,7 @@ class CallFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     model: str
     operation: Operation
     tags: frozenset[str] = frozenset()
-    headers: Mapping[str, str] = MappingProxyType({})
+    headers: Mapping[str, str] = {}
     """Only those that some rule asks for."""
     needs: frozenset[str] = frozenset()
     """Capabilities: `tools`, `vision`, `json_schema`."""

@@ -126,13 +126,13 @@ async def _of_this_key(x: Exchange, reply: Reply, d: Dataplane, answers: Answers
     key = idempotency_key(presented, x.caller, (x.operation, x.direct or ""), answers.salt)
     digest = body_digest(x.call)
     flight = answers.flights.under_way(key)
-    x.cache = "hit"
+    given = "hit"
     if flight is None:
         flight = answers.flights.lead(key, patient=True)
         lead = _lead(x, answers, key, flight, Space.IDEMPOTENCY)
         kept = await answers.store.get(key)
         if kept is None or d.wall() >= kept.expires_at:
-            flight.digest, x.cache = digest, ""
+            flight.digest = digest
             return None
         lead.over = True
         answers.flights.land(key, flight, kept)
@@ -141,20 +141,21 @@ async def _of_this_key(x: Exchange, reply: Reply, d: Dataplane, answers: Answers
             raise _reused()
         if answers.flights.full(flight):
             raise KeyInUse("Too many requests wait for this Idempotency-Key's answer.", retry_after=5)
-        x.cache = "coalesced"
+        x.cache = given = "coalesced"
         outcome = await _wait(x, reply, d, key, flight)
+        x.cache = ""
         if outcome is Turn.LEAD:
-            flight.digest, x.cache = digest, ""
+            flight.digest = digest
             _lead(x, answers, key, flight, Space.IDEMPOTENCY)
             return None
         if outcome is Turn.ALONE:
             raise KeyInUse("The request with this Idempotency-Key failed; send it again.", retry_after=1)
         kept = outcome
     if kept.digest != digest:
-        x.cache = ""
         raise _reused()
     if kept.form is Form.LOST:
         raise AnswerLost("This Idempotency-Key was answered, and the answer was too large to keep. Use a new key.")
+    x.cache = given
     return kept
 
 

@@ -45,6 +45,13 @@ def past(
                 yield _past(row, tuple(attempted))
 
 
+def one(connection: sa.Connection, organisation: str, request_id: str) -> Past | None:
+    """One request by its id."""
+    chosen = sa.and_(requests.c.organisation == organisation, requests.c.request_id == request_id)
+    row = connection.execute(sa.select(requests).where(chosen)).mappings().first()
+    return None if row is None else _past(row, tuple(_tried(connection, organisation, [request_id]).get(request_id, ())))
+
+
 def _tried(connection: sa.Connection, organisation: str, ids: Sequence[str]) -> dict[str, list[Tried]]:
     a = attempts.c
     query = sa.select(attempts).where(a.organisation == organisation, a.request_id.in_(ids)).order_by(a.n)

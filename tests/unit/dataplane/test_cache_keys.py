@@ -53,7 +53,7 @@ async def test_another_body_with_the_same_key_is_refused_while_it_runs_and_after
     running = counter.enter(stream=True, headers=idem())
     await running.reply.heard.wait()
     other = await counter.visit(headers=idem())
-    assert (other.reply.status, other.code) == (422, "idempotency_key_reused")
+    assert (other.reply.status, other.code, other.cache) == (422, "idempotency_key_reused", "")
     running.leave()
     assert running.task is not None
     await running.task

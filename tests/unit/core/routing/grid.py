@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 from intertie.core.errors import GatewayError, NodeBusy, NoTarget, UpstreamError
+from intertie.core.routing.docket import Docket
 from intertie.core.routing.health import HealthBook
 from intertie.core.routing.known import Known
 from intertie.core.routing.plan import Candidate, plan
@@ -111,7 +112,7 @@ def candidate(
 
 
 def known(**more: Any) -> Known:
-    """What a strategy is told when nothing was learned yet."""
+    """What a strategy is told; without more, that nothing was learned yet."""
     return Known(HealthBook(Random(1)), **{"traffic": Traffic(), "now": 1000.0, **more})
 
 
@@ -174,6 +175,8 @@ class Simulation:
         """(when, upstream) of each attempt."""
         self.refusals: list[tuple[float, float | None]] = []
         """(when, Retry-After) of each call that found no target."""
+        self.docket: Callable[[], Docket | None] = lambda: None
+        """What each call brings to its plan."""
         self.on_end: Callable[[str], None] = lambda outcome: None
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
@@ -198,7 +201,8 @@ class Simulation:
     def call(self) -> None:
         self.budgets.begin(("org", "chat"), self.now)
         try:
-            planned = plan(call(), caller(), self.route, self.snapshot, self.world, self.now)
+            made = self.docket()
+            planned = plan(call(), caller(), self.route, self.snapshot, self.world, self.now, made)
         except NoTarget as error:
             self._refused(error.retry_after)
             return

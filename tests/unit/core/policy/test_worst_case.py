@@ -1,0 +1,116 @@
+"""What a call may use at most, and that nothing it really uses is more."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intertie.core.errors import BadCall
+from intertie.core.policy.worst_case import DEFAULT_OUTPUT, bounded, largest_cost, size
+from intertie.core.pricing import cost
+from intertie.core.terms import Call, Operation, Price, Usage
+from intertie.core.wire.envelope import peek
+
+
+def _call(operation: Operation = Operation.CHAT, **fields: Any) -> Call:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hello there"}], **fields}
+    return peek(json.dumps(body, ensure_ascii=False).encode(), operation, "req_1")
+
+
+@pytest.mark.parametrize(
+    ("fields", "declared", "choices"),
+    [
+        ({}, None, 1),
+        ({"max_tokens": None}, None, 1),
+        ({"max_tokens": 7}, 7, 1),
+        ({"max_completion_tokens": 0}, 0, 1),
+        ({"max_tokens": 7, "max_completion_tokens": 9}, 9, 1),
+        ({"max_tokens": 7, "n": 3}, 7, 3),
+        ({"n": 2}, None, 2),
+    ],
+)
+def test_what_the_caller_allows(fields: dict[str, Any], declared: int | None, choices: int) -> None:
+    """Of two names for the same bound the larger counts: which one holds is for the provider to choose."""
+    found = size(_call(**fields))
+
+    assert (found.declared, found.choices) == (declared, choices)
+    assert found.output(DEFAULT_OUTPUT) == (DEFAULT_OUTPUT if declared is None else declared) * choices
+
+
+@pytest.mark.parametrize(
+    ("prompt", "more", "choices"),
+    [
+        ("one", {}, 1),
+        (["one", "two"], {}, 2),
+        (["one", "two"], {"n": 2, "best_of": 3}, 6),
+        ([1, 2, 3], {}, 1),
+        ([[1, 2], [3]], {"n": 2}, 4),
+        ([], {}, 1),
+    ],
+)
+def test_completions_answer_each_prompt(prompt: object, more: dict[str, Any], choices: int) -> None:
+    """A list of numbers is one prompt in tokens; a list of texts or of lists is answered item by item."""
+    assert size(_call(Operation.COMPLETION, prompt=prompt, **more)).choices == choices
+
+
+def test_embeddings_have_no_output() -> None:
+    """Whatever stands in the call."""
+    assert size(_call(Operation.EMBEDDING, input="text", max_tokens=5)).output(DEFAULT_OUTPUT) == 0
+
+
+@pytest.mark.parametrize("value", ["7", -1, 1.5, True, 10**15, [1]])
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "n"])
+def test_a_bound_that_is_none_is_refused(name: str, value: object) -> None:
+    """A call whose size cannot be known cannot be reserved for."""
+    with pytest.raises(BadCall) as caught:
+        size(_call(**{name: value}))
+    assert caught.value.param == name
+
+
+def test_bounding_keeps_everything_else() -> None:
+    """The bound goes into the call by the name that all know."""
+    call = bounded(_call(temperature=0.5), 50)
+
+    assert bytes(call.fields["max_tokens"]) == b"50"
+    assert bytes(call.fields["temperature"]) == b"0.5"
+
+
+@given(
+    text=st.text(max_size=300),
+    price=st.builds(
+        Price,
+        input=st.integers(0, 10**8),
+        output=st.integers(0, 10**8),
+        cached_input=st.none() | st.integers(0, 10**8),
+        cache_write=st.none() | st.integers(0, 10**8),
+    ),
+    most=st.integers(0, 10_000),
+    choices=st.integers(1, 4),
+    shares=st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)),
+)
+def test_no_answer_costs_more_than_the_largest_cost(
+    text: str, price: Price, most: int, choices: int, shares: tuple[float, float, float, float]
+) -> None:
+    """For any text with at most a token per byte, any caching and any output within the bound."""
+    found = size(_call(messages=[{"role": "user", "content": text}], max_tokens=most, n=choices))
+    taken = int(len(text.encode()) * shares[0])
+    cached = int(taken * shares[1])
+    written = int((taken - cached) * shares[2])
+    output = found.output(0)
+    used = Usage(input=taken, output=int(output * shares[3]), cached=cached, cache_write=written)
+
+    real = cost(used, price)
+    assert real is not None
+    assert real <= largest_cost(found, output, price)
+
+
+def test_pictures_by_address_are_counted() -> None:
+    """Their bytes are not in the call, their tokens are in the bill."""
+    part = {"type": "image_url", "image_url": {"url": "https://x.test/a.png"}}
+    bare, seen = size(_call()), size(_call(messages=[{"role": "user", "content": [part]}]))
+
+    assert seen.largest > bare.largest + 3000
