@@ -34,6 +34,13 @@ def as_json(value: object) -> None:
     sys.stdout.flush()
 
 
+def say_as_json(*lines: str) -> None:
+    """Write lines as one JSON object each, for whoever collects a log."""
+    for line in lines:
+        sys.stdout.write(json.dumps({"message": line}, ensure_ascii=True) + "\n")
+    sys.stdout.flush()
+
+
 def complain(problem: Problem, prog: str, *, json_wanted: bool) -> None:
     """Tell on standard error what went wrong and what mends it."""
     remedy = spelled(problem.remedy, prog)
