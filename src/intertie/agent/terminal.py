@@ -74,8 +74,11 @@ def attended() -> bool:
 
 
 def ask_secret(question: str) -> str:
-    """What the person types, without showing it."""
-    return getpass.getpass(question, stream=sys.stderr).strip()
+    """What the person types, without showing it. Raises `KeyboardInterrupt` if they give up, with Ctrl-D too."""
+    try:
+        return getpass.getpass(question, stream=sys.stderr).strip()
+    except EOFError:
+        raise KeyboardInterrupt from None
 
 
 def confirm(question: str) -> bool:
