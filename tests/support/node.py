@@ -46,12 +46,12 @@ class NodeProcess:
         return self.run("join", self.url, "--name", self.name, "--no-discover", "--no-run", *words, *self.options,
                         environ={"INTERTIE_TOKEN": token})  # fmt: skip
 
-    def start(self) -> None:
-        """Run the agent; see `until` for waiting."""
+    def start(self, *words: str) -> None:
+        """Run the agent, with more words if need be; see `until` for waiting."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
-                [*self.prefix, sys.executable, "-m", "intertie", "node", "run"],
+                [*self.prefix, sys.executable, "-m", "intertie", "node", "run", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -202,7 +202,7 @@ def _wished(home: Path, options: argparse.Namespace) -> Any:
 def _run(options: argparse.Namespace, prog: str) -> int:  # noqa: ARG001
     from intertie.agent.program import run
 
-    run(folder(options.data), with_parent=getattr(options, "with_parent", False))
+    run(folder(options.data), with_parent=getattr(options, "with_parent", False), as_json=options.json)
     return 0
 
 

@@ -11,21 +11,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from intertie.agent import terminal
 from intertie.agent.loading import load_identity
 from intertie.agent.serve import Agent
 
 _STANDARD_INPUT: Final = 0
 
 
-def run(folder: Path, *, with_parent: bool = False) -> None:
-    """Run the agent of a folder until it is told to stop, or its parent has ended. Raises `Problem`."""
+def run(folder: Path, *, with_parent: bool = False, as_json: bool = False) -> None:
+    """Run the agent of a folder until it is told to stop, or its parent has ended. Raises `Problem`.
+
+    What it has to say is a line each, `as_json` a JSON object each.
+    """
     load_identity(folder)  # before anything is written: a machine that is no node gets no folder
     log = logging.getLogger("intertie.agent")
     log.addHandler(logging.NullHandler())  # what matters to the owner is said once, not at every try
     log.propagate = False
 
     async def serve() -> None:
-        agent = Agent(folder)
+        agent = Agent(folder, say=terminal.say_as_json if as_json else terminal.say)
         if with_parent:
             _follow_parent(agent)
         await agent.run()

@@ -34,6 +34,13 @@ def as_json(value: object) -> None:
     sys.stdout.flush()
 
 
+def say_as_json(*lines: str) -> None:
+    """Write lines as one JSON object each, for whoever collects a log."""
+    for line in lines:
+        sys.stdout.write(json.dumps({"message": line}, ensure_ascii=True) + "\n")
+    sys.stdout.flush()
+
+
 def complain(problem: Problem, prog: str, *, json_wanted: bool) -> None:
     """Tell on standard error what went wrong and what mends it."""
     remedy = spelled(problem.remedy, prog)
@@ -67,8 +74,11 @@ def attended() -> bool:
 
 
 def ask_secret(question: str) -> str:
-    """What the person types, without showing it."""
-    return getpass.getpass(question, stream=sys.stderr).strip()
+    """What the person types, without showing it. Raises `KeyboardInterrupt` if they give up, with Ctrl-D too."""
+    try:
+        return getpass.getpass(question, stream=sys.stderr).strip()
+    except EOFError:
+        raise KeyboardInterrupt from None
 
 
 def confirm(question: str) -> bool:

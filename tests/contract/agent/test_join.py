@@ -289,6 +289,20 @@ def test_giving_up_while_waiting_leaves_nothing_behind(house: Gatehouse, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_ctrl_d_at_the_question_gives_up_like_ctrl_c(
+    house: Gatehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end_of_file(*_: object, **__: object) -> str:
+        raise EOFError
+
+    monkeypatch.setattr(terminal, "attended", lambda: True)
+    monkeypatch.setattr("getpass.getpass", end_of_file)
+    with pytest.raises(KeyboardInterrupt):
+        join(tmp_path / "node", wanted(house))
+
+    assert not house.asked
+
+
 # -- what is there already, and the way there --------------------------------------------------------------------------
 
 
