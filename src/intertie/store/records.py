@@ -49,7 +49,9 @@ def one(connection: sa.Connection, organisation: str, request_id: str) -> Past |
     """One request by its id."""
     chosen = sa.and_(requests.c.organisation == organisation, requests.c.request_id == request_id)
     row = connection.execute(sa.select(requests).where(chosen)).mappings().first()
-    return None if row is None else _past(row, tuple(_tried(connection, organisation, [request_id]).get(request_id, ())))
+    return (
+        None if row is None else _past(row, tuple(_tried(connection, organisation, [request_id]).get(request_id, ())))
+    )
 
 
 def _tried(connection: sa.Connection, organisation: str, ids: Sequence[str]) -> dict[str, list[Tried]]:
