@@ -63,6 +63,11 @@ EXCEPTIONS: Final[tuple[Allowed, ...]] = (
         "a command's options are its parameters: what an operator may say of a token is one command's affair",
     ),
     Allowed(
+        "parameters",
+        "cli.route:explain",
+        "a command's options are its parameters: each is something that placing a call depends on",
+    ),
+    Allowed(
         "broad except",
         "agent.sensors:_tried",
         "the border to drivers and desktops: whatever one of them raises, the watch for the owner's return goes on",

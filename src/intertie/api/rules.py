@@ -25,7 +25,7 @@ def list_(state: State) -> Response:
     return shown(rules.list_(state.control, state.organisation))
 
 
-@router.post("/simulate", dependencies=[need(Permission.ROUTES_READ)])
+@router.post("/simulate", dependencies=[need(Permission.CONFIGURATION_CHECK)])
 @speaks(answer=Simulation, takes=DraftEntry)
 def simulate(state: State, body: Annotated[dict[str, Any], Body()]) -> Response:
     """Replay recorded requests, never their content, under a draft of rules. Changes nothing."""

@@ -50,7 +50,10 @@ def put(
         ),
     ],
     strategy: Annotated[
-        str, typer.Option("--strategy", help="priority, weighted, cheapest, fastest or least_busy.")
+        str,
+        typer.Option(
+            "--strategy", help="priority, weighted, cheapest, fastest or least_busy: who of a tier comes first."
+        ),
     ] = "priority",
     deadline: Annotated[float, typer.Option("--deadline", help="Seconds for a whole request.")] = 600.0,
     cache: Annotated[
