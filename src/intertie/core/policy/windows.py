@@ -64,4 +64,4 @@ def _calendar(per: Per, zone: str, minute: int) -> Window:
         following = (day + timedelta(days=32)).replace(day=1)
     start = day.replace(tzinfo=here).timestamp()
     end = following.replace(tzinfo=here).timestamp()
-    return Window(f"{per}:{day:%Y-%m-%d}", start, end)
+    return Window(f"{per}:{day:%Y-%m-%d}:{zone}", start, end)

@@ -28,7 +28,7 @@ from intertie.core.terms import (
     Usage,
 )
 from tests.unit.core.routing.grid import AWAY, MODEL, World, call, caller, fail, room, route, snapshot, upstream
-from tests.unit.core.routing.test_plan_rules import REGIONS, TRUSTS, _rule, facts
+from tests.contract.routing.test_plan_rules import REGIONS, TRUSTS, _rule, facts
 
 NOW = 1000.0
 DEAD = UpstreamUnreachable("x")
