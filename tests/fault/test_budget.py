@@ -205,7 +205,7 @@ def test_all_of_the_budget_can_be_used_afterwards_and_a_restart_changes_nothing(
 
 async def _until_refused(gateway: Gateway) -> None:
     line = await dial(gateway.url)
-    status, answered = 200, 0
+    status, answered, heard = 200, 0, Heard()
     while status == 200 and answered <= CAP // PRICE:
         heard = await line.hear(await line.send("/v1/chat/completions", packed(chat_call("model")), HEADERS))
         status, answered = heard.status, answered + 1

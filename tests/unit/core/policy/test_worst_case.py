@@ -67,7 +67,7 @@ def test_embeddings_have_no_output() -> None:
 def test_a_bound_that_is_none_is_refused(name: str, value: object) -> None:
     """A call whose size cannot be known cannot be reserved for."""
     with pytest.raises(BadCall) as caught:
-        size(_call(**{name: value}))
+        size(_call(Operation.CHAT, **{name: value}))
     assert caught.value.param == name
 
 
