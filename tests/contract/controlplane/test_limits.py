@@ -69,7 +69,7 @@ def test_applying_again_changes_nothing_and_what_is_gone_is_removed(control: Con
     first = _apply(control, FILE)
     revision = snapshot.revision(control)
     again = _apply(control, FILE)
-    assert not (again.created or again.updated or again.removed)
+    assert (again.created, again.updated, again.removed) == ((), (), ())
     assert snapshot.revision(control) == revision
     assert sum(one.startswith("limit ") for one in first.created) == 8
 

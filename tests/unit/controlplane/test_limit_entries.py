@@ -118,7 +118,7 @@ def test_whom_alerts_may_go_to(alerts: str, message: str) -> None:
 def test_a_weak_signature_is_refused(secret: str) -> None:
     """An empty secret would sign for everybody."""
     made = config.parse("alerts: {webhook: https://x.example.com, secret: {env: S}}")
-    with pytest.raises(ConfigProblems, match="empty|less than 16"):
+    with pytest.raises(ConfigProblems, match=r"empty|less than 16"):
         config.resolve(made, {"S": secret}, lambda _: "")
 
 

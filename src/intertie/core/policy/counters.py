@@ -124,8 +124,9 @@ class Counters:
         Thresholds that are already passed were told when they were, maybe by an earlier run, and are not told again.
         """
         account = self._accounts.get(limit.id)
-        if account is None or account.window != span:
+        if account is None or account.window.id != span.id:
             account = self._accounts[limit.id] = Account(limit.amount, span, spent)
+        account.window = span  # of another zone, it may have the same name
         account.cap, account.spent, account.told = limit.amount, spent, 0
         account.crossed(limit.thresholds)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from intertie.core.policy.account import Account
 from intertie.core.policy.counters import Counters, Grant
 from intertie.core.policy.limits import Amounts, Level, Limit, Measure, Sums, limit_id
@@ -63,14 +65,15 @@ def test_a_covered_grant_counts_when_it_is_settled() -> None:
     assert (account.spent, account.reserved) == (12, 0)
 
 
-def test_other_windows_of_the_same_limit_begin_afresh() -> None:
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "Pacific/Kiritimati"])
+def test_other_windows_of_the_same_limit_begin_afresh(zone: str) -> None:
     """A new time zone means another window: what is held moves over with nothing reserved."""
     counters = _counters()
     counters.adopt(BUDGET, TODAY, 0)
     grant = _take(counters, 30)
-    tokyo = window(Per.DAY, "Asia/Tokyo", AT)
-    assert tokyo != TODAY
-    counters.adopt(BUDGET, tokyo, 4)
+    other = window(Per.DAY, zone, AT)
+    assert other != TODAY
+    counters.adopt(BUDGET, other, 4)
     counters.cover(grant, BUDGET, AT)
     counters.settle(grant, Amounts(1, 0, 9), 0.0)
 
