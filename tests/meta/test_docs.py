@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from intertie.controlplane import config, document, entries, rule_entries
+from intertie.controlplane import config, document, entries, limit_entries, rule_entries
 from intertie.controlplane.shapes import Entry
 from scripts.reference import PAGES, REFERENCE, commands
 from tests.meta.source import ROOT, tracked
@@ -84,6 +84,9 @@ SECTIONS: dict[str, type[Entry]] = {
     "rules": rule_entries.RuleEntry,
     "Conditions": rule_entries.WhenEntry,
     "Demands": rule_entries.WishEntry,
+    "organisation": limit_entries.OrganisationEntry,
+    "Models by name": limit_entries.ModelLimitsEntry,
+    "alerts": entries.AlertsEntry,
     "projects": entries.ProjectEntry,
     "Keys": entries.KeyEntry,
 }
@@ -103,7 +106,7 @@ def test_every_shape_of_the_configuration_has_its_section() -> None:
     shapes = {kind for kind in named if isinstance(kind, type) and issubclass(kind, Entry)}
     asked = {rule_entries.DraftEntry, rule_entries.QuestionEntry}
 
-    assert shapes - {Entry, entries.HeaderEntry} - asked == set(SECTIONS.values())
+    assert shapes - {Entry, entries.HeaderEntry, limit_entries.Limited} - asked == set(SECTIONS.values())
 
 
 @pytest.mark.parametrize("section", SECTIONS)
