@@ -19,8 +19,8 @@ from intertie.api.upstreams import RemovedAnswer
 from intertie.controlplane import nodes
 from intertie.controlplane.audit import Actor
 from intertie.controlplane.control import Conflict
-from intertie.controlplane.shapes import Name
 from intertie.controlplane.nodes import NodeChange, NodeView
+from intertie.controlplane.shapes import Name
 from intertie.core.terms import ModelFacts, Trust
 from intertie.dataplane.transport.link import Presence
 

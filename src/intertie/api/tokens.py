@@ -16,8 +16,8 @@ from intertie.api.state import AdminState, operator, state
 from intertie.controlplane import devices, tokens
 from intertie.controlplane.addresses import is_loopback
 from intertie.controlplane.devices import DeviceView, Placing
-from intertie.controlplane.shapes import Name
 from intertie.controlplane.origins import own
+from intertie.controlplane.shapes import Name
 from intertie.controlplane.tokens import TokenView, TokenWanted
 from intertie.core.terms import Trust
 

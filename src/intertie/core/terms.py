@@ -262,7 +262,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     nodes: Mapping[tuple[str, str], Node] = MappingProxyType({})
     """(organisation, name) -> node, without revoked and pending ones."""
     limits: Mapping[tuple[str, str, str], tuple[Any, ...]] = MappingProxyType({})
-    """(organisation, level, holder) -> each `core.policy.limits.Limit`, which nouns cannot name: it stands above them."""
+    """(organisation, level, holder) -> each `core.policy.limits.Limit`, which nouns cannot name: it is above them."""
     max_output: Mapping[tuple[str, str], int] = MappingProxyType({})
     """(organisation, project) -> output tokens of a call that must be bounded and does not say."""
     alerts: Mapping[str, Webhook] = MappingProxyType({})
@@ -274,7 +274,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 class Considered(msgspec.Struct, frozen=True, omit_defaults=True):
     """One target of a plan, as explanations and books show it: why it was left out, or what gave it its place.
 
-    `score` is what its strategy compared, in the strategy's own unit; lower is better. `base` is its place before rules;
+    `score` is what its strategy compared, in its own unit; lower is better. `base` is its place before rules;
     `None` if health, room or reach kept it out, whatever rules say. `setback` put it behind others whatever rules
     prefer: 1 just back, 2 full, 4 degraded, summed. `latency` in seconds is there where a rule asked; 0: not measured.
     """
