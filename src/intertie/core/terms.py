@@ -195,8 +195,8 @@ class Node(msgspec.Struct, frozen=True):
     """An operator wants no new work on it."""
     slots: int | None = None
     """The operator's cap on its exchanges at a time."""
-    models: Mapping[str, ModelFacts] = MappingProxyType({})
-    """As last reported; kept while it is away."""
+    void: int = 0
+    """Links up to this epoch are of a key that enrolment has replaced since."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -262,7 +262,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     nodes: Mapping[tuple[str, str], Node] = MappingProxyType({})
     """(organisation, name) -> node, without revoked and pending ones."""
     limits: Mapping[tuple[str, str, str], tuple[Any, ...]] = MappingProxyType({})
-    """(organisation, level, holder) -> each `core.policy.limits.Limit`, which nouns cannot name: it is above them."""
+    """(organisation, level, holder) -> each `core.policy.limits.Limit`, which stands above these nouns."""
     max_output: Mapping[tuple[str, str], int] = MappingProxyType({})
     """(organisation, project) -> output tokens of a call that must be bounded and does not say."""
     alerts: Mapping[str, Webhook] = MappingProxyType({})

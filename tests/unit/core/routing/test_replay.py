@@ -27,8 +27,8 @@ from intertie.core.terms import (
     Trust,
     Usage,
 )
-from tests.unit.core.routing.grid import AWAY, MODEL, World, call, caller, fail, room, route, snapshot, upstream
 from tests.contract.routing.test_plan_rules import REGIONS, TRUSTS, _rule, facts
+from tests.unit.core.routing.grid import AWAY, MODEL, World, call, caller, fail, room, route, snapshot, upstream
 
 NOW = 1000.0
 DEAD = UpstreamUnreachable("x")
