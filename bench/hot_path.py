@@ -7,6 +7,7 @@ real spool: what is left of a measured request after them is the network and the
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import tempfile
 import time
@@ -19,6 +20,8 @@ from typing import Any, Final
 import uvloop
 
 from intertie.core.keys import hash_key
+from intertie.core.policy.limits import Level, Limit, Measure, limit_id
+from intertie.core.policy.windows import Per
 from intertie.core.providers import load
 from intertie.core.routing.plan import plan
 from intertie.core.routing.resolve import resolve
@@ -77,13 +80,14 @@ def request_body(size: int, *, stream: bool = False) -> bytes:
 class Memory:
     """Transports, snapshot source and books in one: answers at once and forgets everything."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, levels: int = 0) -> None:
         price = Price(input=150_000, output=600_000)
         key = Credential("c", Secret("sk-upstream"))
         upstream = Upstream("u", "o", "u", "openai_compatible", "http://a/v1", (key,), models={"echo": price})
         caller = Caller("o", "p", "k", "dev")
         route = Route("o", "m", (Target("u", "echo"),))
-        self.current = Snapshot(1, {hash_key(_PEPPER, _KEY): caller}, {("o", "m"): route}, {"u": upstream})
+        callers, routes = {hash_key(_PEPPER, _KEY): caller}, {("o", "m"): route}
+        self.current = Snapshot(1, callers, routes, {"u": upstream}, limits=_limits(levels))
 
     def of(self, _upstream: Upstream) -> Memory:
         return self
@@ -96,6 +100,18 @@ class Memory:
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+def _limits(levels: int) -> dict[tuple[str, str, str], tuple[Limit, ...]]:
+    """Requests and tokens per minute, places and a budget, all far away, at so many levels."""
+    holders = ((Level.PROJECT, "p"), (Level.KEY, "k"), (Level.ORGANISATION, "o"))[:levels]
+    kinds = ((Measure.REQUESTS, None), (Measure.TOKENS, None), (Measure.CONCURRENCY, None), (Measure.MONEY, Per.MONTH))
+    return {
+        ("o", level, holder): tuple(
+            Limit(limit_id(level, holder, measure, per), level, holder, measure, 10**9, per) for measure, per in kinds
+        )
+        for level, holder in holders
+    }
 
 
 class Forgetful:
@@ -201,6 +217,8 @@ async def timed_serve(name: str, d: Dataplane, body: bytes, count: int, per: int
 
 
 async def _all(count: int) -> None:
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # as `app` does
     memory = Memory()
     d = dataplane(memory, Forgetful())
     snapshot = memory.current
@@ -224,6 +242,12 @@ async def _all(count: int) -> None:
     await timed_serve(
         f"serve, stream of {_CHUNKS} events, per event", d, request_body(200, stream=True), count // 50, _CHUNKS
     )
+    for levels in (1, 3):
+        limited = dataplane(Memory(levels=levels), Forgetful())
+        await timed_serve(f"serve, whole answer, under four limits at {levels} levels each", limited, small, count)
+    streamed = request_body(200, stream=True)
+    limited = dataplane(Memory(levels=3), Forgetful())
+    await timed_serve("serve, stream, per event, under the same", limited, streamed, count // 50, _CHUNKS)
     with tempfile.TemporaryDirectory() as folder:
         spool = Spool(Path(folder), max_bytes=1 << 32)
         spool.start()

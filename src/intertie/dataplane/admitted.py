@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple, Protocol
 from intertie.core.errors import GatewayError, PriceUnknown
 from intertie.core.policy.account import Account
 from intertie.core.policy.counters import Counters, Grant, Refusal
-from intertie.core.policy.limits import Amounts, Limit, Measure
-from intertie.core.policy.worst_case import Size, bounded, largest_cost, size
+from intertie.core.policy.limits import Amounts, Level, Limit, Measure
+from intertie.core.policy.worst_case import bounded, largest_cost, size
 from intertie.core.routing.candidate import Candidate
-from intertie.core.terms import AttemptRecord, Price, Settlement, Snapshot, Upstream, Usage
+from intertie.core.terms import AttemptRecord, Settlement, Snapshot, Upstream, Usage
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.holding import NO_SHARE, Allowance, Holding, Share, allowance, share
 from intertie.dataplane.ports import SnapshotSource
@@ -57,7 +57,7 @@ class Gate:
         self, snapshots: SnapshotSource, log: EventLog, monotonic: Callable[[], float], wall: Callable[[], float]
     ) -> None:
         self.counters = Counters(lambda _limit, _span: 0, self._tell)
-        """Accounts are adopted with what the books say before a limit is in force: a new window begins at nothing."""
+        """Accounts are adopted before their limit is in force, so the books need not be asked on the way."""
         self.settled: list[Settlement] | None = None
         """Accounts of requests that ended while new limits are being adopted; `None` else."""
         self.told: Told = lambda _alert: None
@@ -67,6 +67,8 @@ class Gate:
         self._log = log
         self._snapshots = snapshots
         self._of = snapshots.current
+        self._targeted = _targeted(self._of)
+        """Organisations with limits on upstreams or models."""
         self._allowances: dict[tuple[str, str, str, str], Allowance] = {}
         self._shares: dict[tuple[str, str, str], Share] = {}
         self._waiting = WaitingRoom(self._enter)
@@ -92,14 +94,14 @@ class Gate:
             return None
         allowed = self.allowance(x)
         must = allowed.bounds or self._bounded_by_target(x)
-        if allowed.idle and not must and not (allowed.strict or allowed.lenient):
+        if allowed.idle and not must and not allowed.budgets:
             return None
-        x.holding = Holding()
+        holding = self.begin(x)
         if must:
-            self._bind(x, allowed, MUST if not allowed.bounds else NO_SHARE)
+            self._bind(x, holding)
         if allowed.idle:
-            x.holding.entered = True
             return None
+        holding.entered = False
         if self._waiting.rooms and (busy := self._waiting.busy(allowed.queues)) is not None:
             return self._waiting.join(x, busy, self.monotonic())
         refusal = self._enter(x)
@@ -120,21 +122,23 @@ class Gate:
         holding = x.holding
         if holding is None:
             return
-        self.close(x, None)
+        if holding.attempt:
+            self.close(x, None)
         if holding.admitted:
             grants, holding.admitted = holding.admitted, []
             self._end(grants, took(x))
 
     def _enter(self, x: Exchange) -> Refusal | None:
         """Take for `x`, now. What refuses longest is named, and then nothing was taken."""
-        holding, allowed = x.holding, self.allowance(x)
+        holding = x.holding
         assert holding is not None
-        measured = self._measure(x)
+        assert holding.size is not None
+        allowed, measured = self._allowed(x, holding), holding.size
         now, at = self.monotonic(), x.started_at
         likely = Amounts(1, measured.estimate + (measured.declared or 0) * measured.choices)
-        most = Amounts(1, measured.largest + (holding.bound or 0))
-        taken = self._take(((allowed.rates, likely), (allowed.quotas, most)), now, at)
-        holding.lines = rate_lines(self.counters, allowed.rates, now, at)
+        most = Amounts(1, measured.largest + (holding.bound or 0)) if allowed.quotas else NOTHING
+        taken = self._take(allowed.rates, likely, allowed.quotas, most, (now, at))
+        holding.lines = rate_lines(self.counters, allowed.shown, now)
         if isinstance(taken, Refusal):
             return taken
         holding.admitted, holding.entered = taken, True
@@ -142,45 +146,49 @@ class Gate:
 
     # -- an attempt
 
-    def blocked(self, x: Exchange, candidate: Candidate) -> GatewayError | None:
-        """Why this target is to be skipped: it or a lenient budget has no room, or nobody knows its price.
+    def claim(self, x: Exchange, candidate: Candidate) -> GatewayError | None:
+        """Take the most that an attempt may cost, or say why this target is to be skipped.
 
-        Raises `BudgetSpent` (or that some of it may come back) where a budget refuses.
+        It is, if it or a lenient budget has no room, or nobody knows its price. Raises `BudgetSpent` (or that some of
+        it may come back) where a budget refuses.
         """
         if x.holding is None and not self._newest().limits:
             return None
-        allowed, shared = self._applying(x, candidate)
-        budgets = (*allowed.strict, *allowed.lenient)
+        holding = x.holding or self.begin(x)
+        allowed, shared = self._allowed(x, holding), self.share(candidate.upstream, candidate.target.model)
+        budgets = allowed.budgets
         if not budgets and shared is NO_SHARE:
             return None
-        if (budgets or shared.priced) and _price(candidate) is None:
+        price = candidate.upstream.models.get(candidate.target.model)
+        if price is None and (budgets or shared.priced):
             return _unknown_price(candidate)
+        if holding.bound is None and (allowed.bounds or shared.bounds):
+            self._bind(x, holding)
+        size = holding.size
+        assert size is not None
+        output = holding.bound or 0
+        likely = Amounts(1, size.estimate + (size.declared or 0) * size.choices) if shared.rates else NOTHING
+        most = Amounts(1, size.largest + output, largest_cost(size, output, price) if price is not None else 0)
         now, at = self.monotonic(), self.wall()
-        likely, most = self._demand(x, candidate)
+        accounts = (*budgets, *shared.accounts) if shared.accounts else budgets
+        taken = self._take(shared.rates, likely, accounts, most, (now, at))
+        if not isinstance(taken, Refusal):
+            holding.attempt, holding.at = taken, at
+            return None
         if (spent := self.counters.look(allowed.strict, most, now, at)) is not None:
             raise refused(spent)
-        full = self.counters.look(shared.rates, likely, now, at)
-        full = full or self.counters.look((*allowed.lenient, *shared.accounts), most, now, at)
-        return refused(full) if full is not None else None
+        return refused(taken)
 
-    def reserve(self, x: Exchange, candidate: Candidate, at: float) -> None:
-        """Take the most that an attempt beginning at `at` (UTC seconds) may cost, right before its opening record.
+    def reserve(self, x: Exchange, candidate: Candidate) -> float:
+        """What `claim` took, or take it now if that was given back. When the attempt begins (UTC seconds).
 
         Raises what the caller is told if there is no room any more.
         """
-        if x.holding is None and not self._newest().limits:
-            return
-        allowed, shared = self._applying(x, candidate)
-        accounts = (*allowed.strict, *allowed.lenient, *shared.accounts)
-        if not accounts and not shared.rates:
-            return
-        likely, most = self._demand(x, candidate)
-        self._bind(x, allowed, shared)
-        taken = self._take(((shared.rates, likely), (accounts, most)), self.monotonic(), at)
-        if isinstance(taken, Refusal):
-            raise refused(taken)
-        assert x.holding is not None
-        x.holding.attempt = taken
+        if x.holding is not None and x.holding.attempt:
+            return x.holding.at
+        if (full := self.claim(x, candidate)) is not None:
+            raise full
+        return x.holding.at if x.holding is not None and x.holding.attempt else self.wall()
 
     def close(self, x: Exchange, record: AttemptRecord | None) -> None:
         """The attempt is over: count what its record says, or nothing if it has none."""
@@ -227,6 +235,8 @@ class Gate:
     def share(self, upstream: Upstream, model: str) -> Share:
         """The limits of a target, by the newest configuration."""
         snapshot = self._newest()
+        if upstream.organisation not in self._targeted:
+            return NO_SHARE
         key = (upstream.organisation, upstream.name, model)
         found = self._shares.get(key)
         if found is None:
@@ -239,26 +249,39 @@ class Gate:
         snapshot = self._snapshots.current
         if snapshot is not self._of:
             self._of = snapshot
+            self._targeted = _targeted(snapshot)
             self._allowances.clear()
             self._shares.clear()
         return snapshot
 
-    def _applying(self, x: Exchange, candidate: Candidate) -> tuple[Allowance, Share]:
-        return self.allowance(x), self.share(candidate.upstream, candidate.target.model)
+    def _allowed(self, x: Exchange, holding: Holding) -> Allowance:
+        """The same, remembered as long as the configuration stays."""
+        snapshot = self._newest()
+        if holding.of is not snapshot:
+            holding.of, holding.allowed = snapshot, self.allowance(x)
+        return holding.allowed
 
-    def _bind(self, x: Exchange, allowed: Allowance, shared: Share) -> None:
+    def begin(self, x: Exchange) -> Holding:
+        """The exchange holds something from now on; one that is past admission takes nothing there any more."""
+        assert x.call is not None
+        holding = x.holding = Holding()
+        holding.size = size(x.call, x.facts.tokens if x.facts is not None else None)
+        holding.entered = True
+        return holding
+
+    def _bind(self, x: Exchange, holding: Holding) -> None:
         """Bound an output that must be and is not yet."""
-        holding = x.holding
-        assert holding is not None
-        if holding.bound is None and (allowed.bounds or shared.bounds):
-            measured = self._measure(x)
-            holding.bound = measured.output(allowed.output)
-            if measured.declared is None:
-                assert x.call is not None
-                x.call = bounded(x.call, allowed.output)
+        allowed, measured = self._allowed(x, holding), holding.size
+        assert measured is not None
+        holding.bound = measured.output(allowed.output)
+        if measured.declared is None:
+            assert x.call is not None
+            x.call = bounded(x.call, allowed.output)
 
     def _bounded_by_target(self, x: Exchange) -> bool:
         assert x.route is not None
+        if x.route.organisation not in self._targeted:
+            return False
         for target in x.route.targets:
             upstream = x.snapshot.upstreams.get(target.upstream)
             if upstream is not None and self.share(upstream, target.model).bounds:
@@ -267,46 +290,27 @@ class Gate:
 
     # -- amounts
 
-    def _measure(self, x: Exchange) -> Size:
-        holding = x.holding
-        assert holding is not None
-        if holding.size is None:
-            assert x.call is not None
-            holding.size = size(x.call, x.facts.tokens if x.facts is not None else None)
-        return holding.size
-
-    def _demand(self, x: Exchange, candidate: Candidate) -> tuple[Amounts, Amounts]:
-        """What an attempt takes: likely, and at most."""
-        if x.holding is None:
-            x.holding = Holding()
-            x.holding.entered = True
-        measured = self._measure(x)
-        output = x.holding.bound
-        if output is None:
-            output = measured.output(self.allowance(x).output)
-        price = _price(candidate)
-        cost = largest_cost(measured, output, price) if price is not None else 0
-        declared = (measured.declared or 0) * measured.choices
-        return Amounts(1, measured.estimate + declared), Amounts(1, measured.largest + output, cost)
-
     def _take(
-        self, parts: tuple[tuple[tuple[Limit, ...], Amounts], ...], now: float, at: float
+        self,
+        soft: tuple[Limit, ...],
+        likely: Amounts,
+        firm: tuple[Limit, ...],
+        most: Amounts,
+        moment: tuple[float, float],
     ) -> list[Grant] | Refusal:
-        """Take of all, or of none."""
-        grants: list[Grant] = []
-        worst: Refusal | None = None
-        for limits, amounts in parts:
-            if limits:
-                taken = self.counters.take(limits, amounts, now, at)
-                if isinstance(taken, Grant):
-                    grants.append(taken)
-                elif worst is None or taken.wait > worst.wait:
-                    worst = taken
-        if worst is None:
-            return grants
-        for grant in grants:
-            self.counters.settle(grant, NOTHING, now)
-        return worst
+        """Take of all, or of none: of rates what is likely, of sums the most there can be."""
+        now, at = moment
+        first = self.counters.take(soft, likely, now, at) if soft else None
+        second = self.counters.take(firm, most, now, at) if firm else None
+        refusal = first if isinstance(first, Refusal) else None
+        if isinstance(second, Refusal) and (refusal is None or second.wait > refusal.wait):
+            refusal = second
+        if refusal is None:
+            return [taken for taken in (first, second) if isinstance(taken, Grant)]
+        for taken in (first, second):
+            if isinstance(taken, Grant):
+                self.counters.settle(taken, NOTHING, now)
+        return refusal
 
     def _end(self, grants: list[Grant], actual: Amounts) -> None:
         now = self.monotonic()
@@ -320,7 +324,7 @@ class Gate:
 
 
 NOTHING: Final = Amounts(0, 0, 0)
-MUST: Final = Share(bounds=True)
+_OF_TARGETS: Final = frozenset(str(level) for level in Level if level.of_target)
 
 
 def took(x: Exchange) -> Amounts:
@@ -331,8 +335,8 @@ def took(x: Exchange) -> Amounts:
     return Amounts(int(counts), used)
 
 
-def _price(candidate: Candidate) -> Price | None:
-    return candidate.upstream.models.get(candidate.target.model)
+def _targeted(snapshot: Snapshot) -> frozenset[str]:
+    return frozenset(place[0] for place in snapshot.limits if place[1] in _OF_TARGETS)
 
 
 def _unknown_price(candidate: Candidate) -> PriceUnknown:

@@ -16,7 +16,6 @@ from intertie.core.terms import Settlement
 from intertie.dataplane.account import settlement
 from intertie.dataplane.admitted import SERVED, Gate
 from intertie.dataplane.exchange import Exchange
-from intertie.dataplane.holding import Holding
 
 
 class Opened(NamedTuple):
@@ -82,8 +81,7 @@ def _cover(gate: Gate, x: Exchange, opened: Iterable[Opened], at: float) -> None
         if not _concerns(x, one):
             continue
         if x.holding is None:
-            x.holding = Holding()
-            x.holding.entered = True
+            x.holding = gate.begin(x)
         asking = x.tries > len(x.attempts)
         if not _by_attempt(one.limit):
             held = x.holding.admitted

@@ -103,10 +103,6 @@ class Chooser:
                 self._candidates.insert(healthy - 1, self._candidates.pop(self._position))
                 continue
             upstream = candidate.upstream
-            if (full := self.d.gate.blocked(self._x, candidate)) is not None:
-                self._full.append(full)
-                self._position += 1
-                continue
             credential = None
             if upstream.credentials:
                 credential = self.d.credentials.pick(upstream, now, self._refused.get(upstream.id, ()))
@@ -114,10 +110,24 @@ class Chooser:
                     wait = self.d.credentials.earliest(upstream, now)
                     if wait is not None:
                         self._waits.append(wait)
-            if (credential is not None or not upstream.credentials) and self.d.health.admit(_key(candidate), now):
+            able = credential is not None or not upstream.credentials
+            if able and self.d.health.admit(_key(candidate), now) and self._claimed(candidate, now):
                 return candidate, credential
             self._position += 1
         return None
+
+    def _claimed(self, candidate: Candidate, now: float) -> bool:
+        """Take what an attempt there may cost; false if the target is to be skipped. Raises what refuses the call."""
+        full: GatewayError | None = None
+        try:
+            full = self.d.gate.claim(self._x, candidate)
+        except GatewayError:
+            self.d.health.release(_key(candidate), now)
+            raise
+        if full is not None:
+            self.d.health.release(_key(candidate), now)
+            self._full.append(full)
+        return full is None
 
     def _outcome(self) -> GatewayError:
         """What the client is told when nobody is left: a wait if that helps, else the last error that is not ours."""
@@ -179,6 +189,7 @@ async def answer(x: Exchange, candidates: tuple[Candidate, ...], reply: Reply, d
                         retry_after=5,
                     ) from None
                 extra = True
+                d.gate.close(x, None)  # nothing is held while nobody is asked
                 try:
                     await _rest(x, backoff(x.tries, d.rng, choice.same), d)
                 except BaseException:  # the client left: what was claimed is not asked after all
@@ -202,9 +213,8 @@ async def _rest(x: Exchange, delay: float, d: Dataplane) -> None:
 async def _attempt(x: Exchange, who: tuple[Candidate, Credential | None], reply: Reply, chooser: Chooser) -> bytes:
     """Send once. Returns the last bytes to send to the client; closes the attempt's record however it ends."""
     d = chooser.d
-    at = d.wall()
     try:
-        d.gate.reserve(x, who[0], at)
+        at = d.gate.reserve(x, who[0])
     except BaseException:
         d.health.release(_key(who[0]), d.monotonic())
         raise

@@ -10,6 +10,7 @@ from intertie.core.policy.worst_case import DEFAULT_OUTPUT, Size
 from intertie.core.providers import Reader
 from intertie.core.terms import Call, Caller, Route, Snapshot
 from intertie.core.wire.output_cap import CappedReader
+from intertie.dataplane.refusals import by_noun
 
 
 class Allowance(NamedTuple):
@@ -29,11 +30,12 @@ class Allowance(NamedTuple):
     """Whether calls must be bounded."""
     queues: tuple[Limit, ...] = ()
     """Limits under which calls may wait for a turn."""
-
-    @property
-    def idle(self) -> bool:
-        """Nothing of it is taken at admission."""
-        return not (self.rates or self.quotas)
+    budgets: tuple[Limit, ...] = ()
+    """Both kinds."""
+    shown: tuple[tuple[bytes, tuple[Limit, ...]], ...] = ()
+    """The rates that headers tell of; see `refusals.by_noun`."""
+    idle: bool = True
+    """Nothing of it is taken at admission."""
 
 
 class Share(NamedTuple):
@@ -47,14 +49,20 @@ class Share(NamedTuple):
 
 
 NO_SHARE: Final = Share()
+NO_ALLOWANCE: Final = Allowance()
 
 
 class Holding:
     """What one request holds. Everything in it is settled once; `Gate` writes it."""
 
-    __slots__ = ("admitted", "attempt", "bound", "entered", "lines", "size")
+    __slots__ = ("admitted", "allowed", "at", "attempt", "bound", "entered", "lines", "of", "size")
 
     def __init__(self) -> None:
+        self.allowed = NO_ALLOWANCE
+        """The limits of its caller on its route, by the configuration `of`."""
+        self.of: Snapshot | None = None
+        self.at = 0.0
+        """UTC seconds at which `attempt` was taken; the attempt begins then."""
         self.size: Size | None = None
         self.bound: int | None = None
         """Output tokens of all choices that are let through; `None`: as many as come."""
@@ -89,16 +97,20 @@ def allowance(snapshot: Snapshot, caller: Caller, route: Route) -> Allowance:
         )
         for limit in snapshot.limits.get((organisation, level, holder), ())
     ]
+    found_rates = tuple(limit for limit in found if not limit.is_account)
     sums = [limit for limit in found if limit.is_account]
     budgets = [limit for limit in sums if limit.measure is Measure.MONEY]
     return Allowance(
-        rates=tuple(limit for limit in found if not limit.is_account),
+        rates=found_rates,
         quotas=tuple(limit for limit in sums if limit.measure is not Measure.MONEY),
         strict=tuple(limit for limit in budgets if limit.at_cap is AtCap.REFUSE),
         lenient=tuple(limit for limit in budgets if limit.at_cap is AtCap.CHEAPER),
         output=snapshot.max_output.get((organisation, caller.project), DEFAULT_OUTPUT),
         bounds=any(limit.measure is not Measure.REQUESTS for limit in sums),
         queues=tuple(limit for limit in found if limit.wait > 0),
+        budgets=tuple(budgets),
+        shown=by_noun(found_rates),
+        idle=not found or len(budgets) == len(found),
     )
 
 

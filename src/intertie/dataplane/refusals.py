@@ -15,7 +15,7 @@ from intertie.core.errors import (
     RateLimited,
     TargetsSpent,
 )
-from intertie.core.policy.counters import Counters, Reading, Refusal
+from intertie.core.policy.counters import Counters, Refusal
 from intertie.core.policy.limits import Level, Limit, Measure
 
 PATIENCE: Final = 60.0
@@ -54,21 +54,25 @@ def refused(refusal: Refusal) -> GatewayError:
     return error
 
 
-def rate_lines(counters: Counters, rates: Iterable[Limit], now: float, at: float) -> bytes:
-    """`x-ratelimit-*` header lines: for requests and tokens, of the rate that leaves least."""
+def rate_lines(counters: Counters, shown: Iterable[tuple[bytes, tuple[Limit, ...]]], now: float) -> bytes:
+    """`x-ratelimit-*` header lines: for each noun, of the rate that leaves least. `shown` is as `by_noun` makes it."""
     lines = b""
-    for measure, noun in _NOUNS:
-        tightest: Reading | None = None
-        for limit in rates:
-            if limit.measure is measure:
-                reading = counters.read(limit, now, at)
-                if tightest is None or reading.remaining < tightest.remaining:
-                    tightest = reading
-        if tightest is not None:
-            lines += b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n" % (
-                noun, tightest.limit, noun, tightest.remaining, noun, span(tightest.reset),
-            )  # fmt: skip
+    for shape, limits in shown:
+        tightest = counters.bucket(limits[0], now)
+        least = tightest.remaining(now)
+        for limit in limits[1:]:
+            bucket = counters.bucket(limit, now)
+            if (remaining := bucket.remaining(now)) < least:
+                tightest, least = bucket, remaining
+        lines += shape % (tightest.limit, least, span(tightest.reset(now)))
     return lines
+
+
+def by_noun(rates: Iterable[Limit]) -> tuple[tuple[bytes, tuple[Limit, ...]], ...]:
+    """The rates that headers tell of, with the shape of their lines."""
+    held = tuple(rates)
+    found = ((shape, tuple(one for one in held if one.measure is measure)) for measure, shape in _SHAPES)
+    return tuple((shape, limits) for shape, limits in found if limits)
 
 
 def span(seconds: float) -> bytes:
@@ -84,7 +88,11 @@ def span(seconds: float) -> bytes:
     return b"%dh%b" % (whole // 3600, text) if whole >= 3600 else text
 
 
-_NOUNS: Final = ((Measure.REQUESTS, b"requests"), (Measure.TOKENS, b"tokens"))
+_LINES: Final = b"x-ratelimit-limit-@: %d\r\nx-ratelimit-remaining-@: %d\r\nx-ratelimit-reset-@: %b\r\n"
+_SHAPES: Final = tuple(
+    (measure, _LINES.replace(b"@", noun))
+    for measure, noun in ((Measure.REQUESTS, b"requests"), (Measure.TOKENS, b"tokens"))
+)
 
 
 def _over_rate(wait: float, told: str) -> RateLimited:

@@ -56,7 +56,6 @@ class Bed(Playbook):
             held[place] = (*held.get(place, ()), limit)
         outputs = {} if output is None else {("org", "project"): output}
         self.current = msgspec.structs.replace(self.current, limits=held, max_output=outputs)
-        self.dataplane.gate._of = self.current
         self.now = 0.0
         self.dataplane.wall = lambda: 1_800_000_000.0 + self.now
         self._count = 0

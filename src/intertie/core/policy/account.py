@@ -58,6 +58,13 @@ class Account:
         else:
             self._past.pop(window, None)
 
+    def due(self, thresholds: Iterable[int]) -> bool:
+        """Whether `crossed` would find any."""
+        if not self.spent:
+            return False
+        share = self.spent * 100 // self.cap if self.cap > 0 else 0
+        return share > self.told and any(self.told < percent <= share for percent in thresholds)
+
     def crossed(self, thresholds: Iterable[int]) -> list[int]:
         """Thresholds (percent) that the spent sum has reached since the last call, each once per window."""
         if self.cap <= 0:

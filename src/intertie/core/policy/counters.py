@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+import msgspec
 
 from intertie.core.policy.account import Account
 from intertie.core.policy.bucket import Bucket
@@ -23,7 +25,7 @@ class Refusal(NamedTuple):
     wait: float
 
 
-class Held(NamedTuple):
+class Held(msgspec.Struct, frozen=True, gc=False):
     """What a grant holds of one limit; `window` is empty where there is none."""
 
     limit: Limit
@@ -73,11 +75,28 @@ class Counters:
 
     def take(self, limits: Iterable[Limit], amounts: Amounts, now: float, at: float) -> Grant | Refusal:
         """Hold `amounts` of every limit, or of none. The refusal that takes longest to pass is the one named."""
-        limits = tuple(limits)
-        worst = self.look(limits, amounts, now, at)
-        if worst is not None:
-            return worst
-        return Grant([self._hold(Held(limit, _amount(limit, amounts), ""), now) for limit in limits])
+        # One pass that looks and one that takes, in line: this is on the path of every request.
+        requests, tokens, money = amounts
+        met: list[tuple[Limit, int, Bucket | Account | None]] = []
+        worst: Refusal | None = None
+        state: Bucket | Account | None
+        for limit in limits:
+            measure = limit.measure
+            if measure is _CONCURRENCY:
+                amount, state = 1, None
+                wait = 0.0 if self._running.get(limit.id, 0) < limit.amount else 1.0
+            else:
+                amount = requests if measure is _REQUESTS else tokens if measure is _TOKENS else money
+                if limit.per is None:
+                    state = bucket = self.bucket(limit, now)
+                    wait = bucket.wait(amount, now)
+                else:
+                    state = account = self._account(limit, at)
+                    wait = 0.0 if account.fits(amount) else _shortage(account, amount, at)
+            if wait and (worst is None or wait > worst.wait):
+                worst = Refusal(limit, wait)
+            met.append((limit, amount, state))
+        return worst if worst is not None else Grant([self._hold(*one, now) for one in met])
 
     def look(self, limits: Iterable[Limit], amounts: Amounts, now: float, at: float) -> Refusal | None:
         """Why `take` would refuse at this moment, without taking anything."""
@@ -93,27 +112,31 @@ class Counters:
         if not grant.open:
             return
         grant.open = False
-        for limit, amount, where in grant.held:
-            if limit.measure is Measure.CONCURRENCY:
-                self._running[limit.id] -= 1
-                if not self._running[limit.id]:
+        for held in grant.held:
+            limit = held.limit
+            if limit.measure is _CONCURRENCY:
+                running = self._running[limit.id] - 1
+                if running:
+                    self._running[limit.id] = running
+                else:
                     del self._running[limit.id]
-                continue
-            used = _amount(limit, actual)
-            if limit.is_rate:
-                self._buckets[limit.id].take(used - amount, now)
+            elif limit.per is None:
+                excess = _amount(limit, actual) - held.amount
+                if excess:
+                    self._buckets[limit.id].take(excess, now)
             else:
                 account = self._accounts[limit.id]
-                account.settle(where, amount, used)
-                for percent in account.crossed(limit.thresholds):
-                    self._tell(limit, percent, account)
+                account.settle(held.window, held.amount, _amount(limit, actual))
+                if account.due(limit.thresholds):
+                    for percent in account.crossed(limit.thresholds):
+                        self._tell(limit, percent, account)
 
     def read(self, limit: Limit, now: float, at: float) -> Reading:
         """The limit's state for headers and consoles."""
         if limit.measure is Measure.CONCURRENCY:
             return Reading(limit.amount, max(0, limit.amount - self._running.get(limit.id, 0)), 0.0)
         if limit.is_rate:
-            bucket = self._bucket(limit, now)
+            bucket = self.bucket(limit, now)
             return Reading(limit.amount, bucket.remaining(now), bucket.reset(now))
         account = self._account(limit, at)
         return Reading(limit.amount, account.free, max(0.0, account.window.end - at))
@@ -146,26 +169,21 @@ class Counters:
         if limit.measure is Measure.CONCURRENCY:
             return 0.0 if self._running.get(limit.id, 0) < limit.amount else 1.0
         if limit.is_rate:
-            return self._bucket(limit, now).wait(amount, now)
+            return self.bucket(limit, now).wait(amount, now)
         account = self._account(limit, at)
-        if account.fits(amount):
-            return 0.0
-        # What is reserved may come back soon; only what is spent waits for the window's end.
-        if amount <= account.cap - account.spent:
-            return 1.0
-        return max(1.0, account.window.end - at) if amount <= account.cap else math.inf
+        return 0.0 if account.fits(amount) else _shortage(account, amount, at)
 
-    def _hold(self, one: Held, now: float) -> Held:
-        limit, amount, _ = one
-        if limit.measure is Measure.CONCURRENCY:
-            self._running[limit.id] = self._running.get(limit.id, 0) + 1
-        elif limit.is_rate:
-            self._buckets[limit.id].take(amount, now)
+    def _hold(self, limit: Limit, amount: int, state: Bucket | Account | None, now: float) -> Held:
+        if isinstance(state, Bucket):
+            state.take(amount, now)
+        elif state is not None:
+            return Held(limit, amount, state.reserve(amount))
         else:
-            return Held(limit, amount, self._accounts[limit.id].reserve(amount))
-        return one
+            self._running[limit.id] = self._running.get(limit.id, 0) + 1
+        return Held(limit, amount, "")
 
-    def _bucket(self, limit: Limit, now: float) -> Bucket:
+    def bucket(self, limit: Limit, now: float) -> Bucket:
+        """The state of a rate."""
         bucket = self._buckets.get(limit.id)
         if bucket is None:
             bucket = self._buckets[limit.id] = Bucket(limit.amount, now)
@@ -186,10 +204,24 @@ class Counters:
         return account
 
 
+_REQUESTS: Final = Measure.REQUESTS
+_TOKENS: Final = Measure.TOKENS
+_CONCURRENCY: Final = Measure.CONCURRENCY
+
+
+def _shortage(account: Account, amount: int, at: float) -> float:
+    """Seconds until an amount that does not fit may: what is reserved may come back soon; only what is spent waits for
+    the window's end.
+    """
+    if amount <= account.cap - account.spent:
+        return 1.0
+    return max(1.0, account.window.end - at) if amount <= account.cap else math.inf
+
+
 def _amount(limit: Limit, amounts: Amounts) -> int:
     measure = limit.measure
-    if measure is Measure.REQUESTS:
+    if measure is _REQUESTS:
         return amounts.requests
-    if measure is Measure.TOKENS:
+    if measure is _TOKENS:
         return amounts.tokens
     return amounts.money if measure is Measure.MONEY else 1

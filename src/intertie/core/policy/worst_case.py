@@ -17,9 +17,11 @@ DEFAULT_OUTPUT: Final = 4096
 
 _PICTURE: Final = b'"image_url"'
 _TOKENS_PER_PICTURE: Final = 3200
-_INTEGER: Final = msgspec.json.Decoder(int | None)
+_INTEGER: Final[msgspec.json.Decoder[int | None]] = msgspec.json.Decoder(int | None)
 _PROMPTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _NAMES: Final = ("max_tokens", "max_completion_tokens")
+_CHOICES: Final = ("n", "best_of")
+_CONTENT: Final = ("messages", "input")
 _MALFORMED: Final = (msgspec.DecodeError, RecursionError)
 
 
@@ -47,18 +49,26 @@ def size(call: Call, estimate: int | None = None) -> Size:
     """
     fields = call.fields
     estimate = estimate_input(fields) if estimate is None else estimate
-    pictures = sum(bytes(fields[name]).count(_PICTURE) for name in ("messages", "input") if name in fields)
-    shape = fields.get("response_format")
     # The estimate takes a token for four bytes (and rounds down), so four of them are the bytes.
-    largest = (estimate + 1) * BYTES_PER_TOKEN + pictures * _TOKENS_PER_PICTURE + (len(bytes(shape)) if shape else 0)
+    largest = (estimate + 1) * BYTES_PER_TOKEN
+    for name in _CONTENT:
+        if name in fields and _PICTURE in (content := bytes(fields[name])):
+            largest += content.count(_PICTURE) * _TOKENS_PER_PICTURE
+    if "response_format" in fields:
+        largest += len(bytes(fields["response_format"]))
     if call.operation is Operation.EMBEDDING:
         return Size(estimate, largest, 0, 1)
-    given = [value for name in _NAMES if (value := _count(fields, name, 0)) is not None]
-    choices = max(_count(fields, "n", 1) or 1, _count(fields, "best_of", 1) or 1)
+    declared: int | None = None
+    for name in _NAMES:  # of two bounds the larger counts: which one holds is for the provider to choose
+        if name in fields and (given := _count(fields[name], name, 0)) is not None:
+            declared = given if declared is None else max(declared, given)
+    choices = 1
+    for name in _CHOICES:
+        if name in fields:
+            choices = max(choices, _count(fields[name], name, 1) or 1)
     if call.operation is Operation.COMPLETION:
         choices *= _prompts(fields)
-    # Which of two counts is for the provider to choose.
-    return Size(estimate, largest, max(given) if given else None, choices)
+    return Size(estimate, largest, declared, choices)
 
 
 def largest_cost(size: Size, output: int, price: Price) -> int:
@@ -73,10 +83,7 @@ def bounded(call: Call, output: int) -> Call:
     return msgspec.structs.replace(call, fields={**call.fields, "max_tokens": limit})
 
 
-def _count(fields: Mapping[str, msgspec.Raw], name: str, least: int) -> int | None:
-    raw = fields.get(name)
-    if raw is None:
-        return None
+def _count(raw: msgspec.Raw, name: str, least: int) -> int | None:
     try:
         value: int | None = _INTEGER.decode(raw)
     except _MALFORMED:
