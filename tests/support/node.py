@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -138,10 +139,19 @@ def shown(gateway: Gateway, name: str) -> dict[str, Any]:
 
 
 def serving(gateway: Gateway, name: str, *models: str) -> bool:
-    """Whether the node is online, takes work, and has reported these models."""
+    """Whether the node is online, takes work, has reported these models, and calls find them."""
     row = shown(gateway, name)
     listed = {model["name"] for model in row.get("models", ())}
-    return bool(row.get("online")) and row.get("serving") == "serving" and listed.issuperset(models)
+    if not row.get("online") or row.get("serving") != "serving" or not listed.issuperset(models):
+        return False
+    return not models or callable_models(gateway).issuperset(models)
+
+
+def callable_models(gateway: Gateway) -> set[str]:
+    """What a client's key may name: the routes are rebuilt a moment after a node has reported its models."""
+    request = urllib.request.Request(f"{gateway.base_url}/models", headers={"authorization": f"Bearer {gateway.key}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return {row["id"] for row in json.loads(answer.read())["data"]}
 
 
 @contextmanager
