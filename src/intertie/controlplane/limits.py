@@ -136,6 +136,8 @@ def _wanted(connection: Connection, organisation: str, document: Document) -> It
     for project in document.projects:
         yield from project.held(Level.PROJECT, project.name)
         for key in project.keys:
+            if not (key.limits or key.quotas or key.budgets):
+                continue
             row = keys.live(connection, organisation, project.name, key.name)
             if row is not None:  # else somebody revoked it, and it stays so
                 yield from key.held(Level.KEY, row.id)
