@@ -167,12 +167,7 @@ class Gateway:
         for number in (signal.SIGTERM, signal.SIGINT):
             with contextlib.suppress(NotImplementedError):
                 loop.add_signal_handler(number, self._told_to_stop)
-        jobs = (
-            self._shedder.watch(),
-            self._poll(),
-            self._announce(server, on_ready),
-            self._link_door.housekeep(),
-        )
+        jobs = (self._shedder.watch(), self._poll(), self._announce(server, on_ready), self._link_door.housekeep())
         tasks = [asyncio.create_task(job) for job in jobs]
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         stop = asyncio.create_task(self._stopping.wait())

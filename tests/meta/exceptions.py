@@ -18,9 +18,6 @@ class Allowed(NamedTuple):
 EXCEPTIONS: Final[tuple[Allowed, ...]] = (
     Allowed("file", "core.errors", "the one table of everything that can go wrong, read from top to bottom"),
     Allowed("file", "store.schema", "the one list of all tables, which migrations must add up to"),
-    Allowed("file", "app", "the one place where everything is wired, in the order of a process's life"),
-    Allowed("file", "tests.unit.dataplane.test_admitted", "one table of cases with the pieces it needs"),
-    Allowed("parameters", "cli.route:explain", "the options of a command are its parameters: Typer reads them so"),
     Allowed("parameters", "cli.limits:set_", "the options of a command are its parameters: Typer reads them so"),
     Allowed(
         "parameters",

@@ -32,10 +32,6 @@ def _limit(level: Level, holder: str, measure: Measure, amount: int, per: Per | 
     return Limit("org/" + limit_id(level, holder, measure, per), level, holder, measure, amount, per, **more)
 
 
-def _rate(measure: Measure, amount: int) -> Limit:
-    return _limit(Level.PROJECT, "project", measure, amount)
-
-
 def _budget(amount: int, level: Level = Level.PROJECT, holder: str = "project", **more: Any) -> Limit:
     return _limit(level, holder, Measure.MONEY, amount, Per.TOTAL, **more)
 
@@ -87,8 +83,8 @@ class Bed(Playbook):
 
 async def test_rates_are_told_to_the_unit_and_refuse_with_the_time_that_helps() -> None:
     """The third call of two per minute waits half a minute."""
-    limit = _rate(Measure.REQUESTS, 2)
-    bed = Bed([limit, _rate(Measure.TOKENS, 6000)], [whole()] * 2)
+    limit = _limit(Level.PROJECT, "project", Measure.REQUESTS, 2)
+    bed = Bed([limit, _limit(Level.PROJECT, "project", Measure.TOKENS, 6000)], [whole()] * 2)
     bed.dataplane.monotonic = lambda: bed.now
     first, second, third = [await bed.ask() for _ in range(3)]
 
@@ -103,7 +99,7 @@ async def test_rates_are_told_to_the_unit_and_refuse_with_the_time_that_helps() 
 
 async def test_estimated_tokens_are_corrected_at_the_end() -> None:
     """What was taken by estimate is what the upstream counted in the end."""
-    limit = _rate(Measure.TOKENS, 6000)
+    limit = _limit(Level.PROJECT, "project", Measure.TOKENS, 6000)
     bed = Bed([limit], [whole()])
     bed.dataplane.monotonic = lambda: bed.now
     await bed.ask(max_tokens=500)
@@ -113,7 +109,7 @@ async def test_estimated_tokens_are_corrected_at_the_end() -> None:
 
 async def test_a_call_larger_than_its_rate_is_told_not_to_come_back() -> None:
     """No time will help it, so no time is named."""
-    bed = Bed([_rate(Measure.TOKENS, 100)], [])
+    bed = Bed([_limit(Level.PROJECT, "project", Measure.TOKENS, 100)], [])
     reply = await bed.ask(max_tokens=500)
 
     assert (reply.status, reply.headers["x-should-retry"]) == (429, "false")
@@ -168,7 +164,7 @@ async def test_output_without_a_bound_gets_the_projects() -> None:
 
 async def test_nothing_is_bound_without_a_budget() -> None:
     """A rate alone changes no call."""
-    bed = Bed([_rate(Measure.TOKENS, 10_000)], [whole()], output=77)
+    bed = Bed([_limit(Level.PROJECT, "project", Measure.TOKENS, 10_000)], [whole()], output=77)
     await bed.ask(max_tokens=None)
 
     assert "max_tokens" not in bed.sent()[0]
@@ -397,6 +393,6 @@ async def test_thresholds_are_logged_and_told_once(percent: int) -> None:
         await bed.ask(messages=[{"role": "user", "content": ""}], max_tokens=5)
     bed.dataplane.log.flush()
 
-    expected = [percent] if percent == 50 else []
-    assert told == expected  # the last tenth of a small budget is never reached: no call fits into it
-    assert (b"limit_threshold" in b"".join(bed.log)) == bool(expected)
+    # the last tenth of a small budget is never reached: no call fits into it
+    assert told == ([percent] if percent == 50 else [])
+    assert (b"limit_threshold" in b"".join(bed.log)) == bool(told)
