@@ -86,7 +86,7 @@ class Alerting:
             "accept-encoding": "identity",
             SIGNATURE: signature(webhook.secret, self._wall(), body),
         }
-        request = WireRequest(url=webhook.url, headers=headers, body=body)
+        request = WireRequest(url=webhook.url, headers=headers, body=body, pool=f"alerts of {organisation}")
         place = Upstream(id="alerts", organisation=organisation, name="alerts", provider="", base_url=webhook.url)
         try:
             async with asyncio.timeout(PATIENCE), self._transports.of(place).open(request, None, lambda: None) as wire:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from intertie.core.errors import (
@@ -48,6 +49,17 @@ def _nothing() -> None:
 
 def request(server: ScriptedUpstream, name: str) -> WireRequest:
     return WireRequest(server.base_url(name) + "/chat/completions", {"content-type": "application/json"}, BODY)
+
+
+async def test_f14_upstreams_never_share_a_connection_even_at_one_address(server: ScriptedUpstream) -> None:
+    """Else an answer that does not end where it says would spoil another upstream's next one."""
+    transport = HttpTransport(1.0)
+    for pool in ("one", "one", "two"):
+        async with transport.open(msgspec.structs.replace(request(server, "ok"), pool=pool), None, _nothing) as wire:
+            await wire.whole()
+    first, again, other = (asked.connection.number for asked in server.to("ok")[-3:])
+    assert first == again != other
+    await transport.close()
 
 
 async def whole(server: ScriptedUpstream, name: str) -> tuple[int, bytes]:

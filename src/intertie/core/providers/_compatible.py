@@ -85,6 +85,7 @@ class Compatible:
             url=base.rstrip("/") + PATHS[call.operation],
             headers={**_HEADERS[call.stream], **upstream.headers},
             body=envelope.encode(fields),
+            pool=upstream.id,
         )
 
     def reader(self, call: Call, head: Head) -> Reader:

@@ -15,6 +15,8 @@ class WireRequest(msgspec.Struct, frozen=True):
     """Lower-case names."""
     body: bytes
     method: str = "POST"
+    pool: str = ""
+    """Whose connections may carry it, an upstream's id: a connection serves one upstream for all its life."""
 
 
 class Head(msgspec.Struct, frozen=True):

@@ -25,18 +25,23 @@ IDLE_SECONDS: Final = 60.0
 """A pooled connection unused for this long is closed."""
 
 MAX_IDLE: Final = 512
-"""Pooled connections per address."""
+"""Pooled connections per upstream and address."""
 
 MAX_WHOLE: Final = 8 * 1024 * 1024
 TLS_SECONDS: Final = 5.0
 
 
 class Address(NamedTuple):
-    """Where connections lead; what they are pooled by."""
+    """Where connections lead."""
 
     host: str
     port: int
     encrypted: bool
+
+
+Pool = tuple[str, Address]
+"""`WireRequest.pool` and address. Upstreams share no connection even where they share an address: one whose answers do
+not end where they say spoils the next answer on its connection, and that must be nobody else's (F14)."""
 
 
 class HttpTransport:
@@ -44,7 +49,7 @@ class HttpTransport:
 
     def __init__(self, connect: float) -> None:
         self._connect = connect
-        self._idle: dict[Address, deque[Connection]] = {}
+        self._idle: dict[Pool, deque[Connection]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._context: ssl.SSLContext | None = None
 
@@ -61,29 +66,29 @@ class HttpTransport:
         """Close pooled connections."""
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for pool in self._idle.values():
-            for connection in pool:
+        for idle in self._idle.values():
+            for connection in idle:
                 connection.abort()
         self._idle.clear()
 
-    def take(self, address: Address) -> Connection | None:
+    def take(self, pool: Pool) -> Connection | None:
         """The most recently used idle connection, if one still lives."""
-        pool = self._idle.get(address)
-        while pool:
-            connection = pool.pop()
+        idle = self._idle.get(pool)
+        while idle:
+            connection = idle.pop()
             if connection.usable:
                 return connection
         return None
 
-    def give_back(self, address: Address, connection: Connection) -> None:
+    def give_back(self, pool: Pool, connection: Connection) -> None:
         """Keep a connection whose answer came whole, close any other."""
-        pool = self._idle.setdefault(address, deque())
-        if not connection.finished or len(pool) >= MAX_IDLE:
+        idle = self._idle.setdefault(pool, deque())
+        if not connection.finished or len(idle) >= MAX_IDLE:
             connection.abort()
             return
         loop = asyncio.get_running_loop()
         connection.idle_since = loop.time()
-        pool.append(connection)
+        idle.append(connection)
         if self._sweeper is None:
             self._sweeper = loop.call_later(IDLE_SECONDS / 4, self._sweep)
 
@@ -120,11 +125,11 @@ class HttpTransport:
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         oldest = loop.time() - IDLE_SECONDS
-        for address, pool in list(self._idle.items()):
-            while pool and (pool[0].idle_since < oldest or not pool[0].usable):
-                pool.popleft().abort()
-            if not pool:
-                del self._idle[address]
+        for pool, idle in list(self._idle.items()):
+            while idle and (idle[0].idle_since < oldest or not idle[0].usable):
+                idle.popleft().abort()
+            if not idle:
+                del self._idle[pool]
         self._sweeper = loop.call_later(IDLE_SECONDS / 4, self._sweep) if self._idle else None
 
 
@@ -150,7 +155,7 @@ class _Reply:
 class _Exchange(AbstractAsyncContextManager[WireReply]):
     """One request and its answer; leaving before the answer is whole closes the connection."""
 
-    __slots__ = ("_address", "_connection", "_request", "_secret", "_sent", "_transport")
+    __slots__ = ("_connection", "_pool", "_request", "_secret", "_sent", "_transport")
 
     def __init__(
         self, transport: HttpTransport, request: WireRequest, secret: Secret | None, sent: Callable[[], None]
@@ -159,11 +164,11 @@ class _Exchange(AbstractAsyncContextManager[WireReply]):
         self._transport = transport
         self._request = request
         self._secret = secret
-        self._address = _target(request.url)[0]
+        self._pool = (request.pool, _target(request.url)[0])
         self._connection: Connection | None = None
 
     async def __aenter__(self) -> WireReply:
-        pooled = self._transport.take(self._address)
+        pooled = self._transport.take(self._pool)
         if pooled is not None:
             try:
                 return await self._ask(pooled)
@@ -171,13 +176,13 @@ class _Exchange(AbstractAsyncContextManager[WireReply]):
                 # A pooled connection that closes without a byte of answer was stale: once more, on a fresh one (F10).
                 if not pooled.silent:
                     raise
-        return await self._ask(await self._transport.connect(self._address))
+        return await self._ask(await self._transport.connect(self._pool[1]))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._connection is not None:
-            self._transport.give_back(self._address, self._connection)
+            self._transport.give_back(self._pool, self._connection)
 
     async def _ask(self, connection: Connection) -> WireReply:
         self._connection = connection

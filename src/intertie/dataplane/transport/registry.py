@@ -12,7 +12,7 @@ from intertie.dataplane.transport.contract import Transport
 class TransportRegistry:
     """One transport per kind and connect timeout, made when first needed by `make`, for nodes by `link`.
 
-    Connections are pooled per address and credentials travel per request, so upstreams can share a transport.
+    Connections are pooled per upstream and credentials travel per request, so upstreams can share a transport.
     """
 
     def __init__(self, make: Callable[[float], Transport], link: Callable[[float], Transport] | None = None) -> None:
