@@ -128,6 +128,11 @@ class Gate:
             grants, holding.admitted = holding.admitted, []
             self._end(grants, took(x))
 
+    def recall(self) -> None:
+        """Another configuration is in force: whoever waits under a limit that was raised or removed enters."""
+        for limit_id in tuple(self._waiting.rooms):
+            self._waiting.call_up(limit_id)
+
     def _enter(self, x: Exchange) -> Refusal | None:
         """Take for `x`, now. What refuses longest is named, and then nothing was taken."""
         holding = x.holding

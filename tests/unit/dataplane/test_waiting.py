@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from msgspec.structs import replace
+
 from intertie.core.policy.limits import Level, Limit, Measure
 from tests.support.limited import JSON, Bed, limited, whole
 from tests.support.playbook import STALL, Script
@@ -28,3 +30,20 @@ async def test_a_client_that_leaves_as_its_turn_comes_harms_nobody() -> None:
 
     assert (ended.json["error"]["code"], served.status) == ("server_shutdown", 200)
     assert bed.state(limit) == (0, 0)
+
+
+async def test_a_limit_that_was_raised_lets_those_who_wait_in_at_once() -> None:
+    """Not only when a call under the old limit ends; and who comes then need not join the line."""
+    bed = Bed([_places(1)], [Script(STALL, headers=JSON), whole(), whole()])
+    first = asyncio.create_task(bed.ask())
+    while not bed.transports["up0"].open_now:
+        await asyncio.sleep(0)
+    waiting = asyncio.create_task(bed.ask())
+    await asyncio.sleep(0)
+    bed.current = replace(bed.current, limits={("org", "project", "project"): (_places(5),)})
+    bed.dataplane.gate.recall()
+
+    assert (await waiting).status == 200
+    assert (await bed.ask()).status == 200
+    first.cancel()
+    await first
