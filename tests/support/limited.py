@@ -55,13 +55,17 @@ class Bed(Playbook):
         self._count = 0
 
     async def ask(self, headers: dict[bytes, bytes] | None = None, **fields: Any) -> RecordedReply:
-        """One request of its own."""
+        """One request of its own; members that are `None` are left out."""
+        body = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5, **fields}
+        return await self.ask_with({name: value for name, value in body.items() if value is not None}, headers)
+
+    async def ask_with(self, body: dict[str, Any], headers: dict[bytes, bytes] | None = None) -> RecordedReply:
+        """One request of its own, with exactly this body."""
         self._count += 1
         reply = RecordedReply(self.ledger)
         presented = {b"authorization": b"Bearer " + KEY.encode(), **(headers or {})}
         x = Exchange(f"req_{self._count}", Operation.CHAT, presented, b"")
-        body = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5, **fields}
-        x.body = json.dumps({name: value for name, value in body.items() if value is not None}).encode()
+        x.body = json.dumps(body).encode()
         x.started, x.started_at = self.dataplane.monotonic(), self.dataplane.wall()
         await serve(x, reply, self.dataplane)
         return reply

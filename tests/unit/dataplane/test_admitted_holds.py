@@ -37,3 +37,19 @@ async def test_a_fallback_that_is_given_up_leaves_nothing_held(monkeypatch: pyte
 
     assert (reply.status, reply.headers["x-intertie-target"]) == (200, "name-up3/inner")
     assert bed.state(budget) == (COST, 0)
+
+
+@pytest.mark.parametrize("provider", ["openai", "deepseek", "openai_compatible"])
+@pytest.mark.parametrize("bounds", [{}, {"max_tokens": None}, {"max_completion_tokens": None}, {"max_tokens": 30}])
+async def test_an_upstream_is_always_told_the_bound_that_was_reserved_for(
+    provider: str, bounds: dict[str, int | None]
+) -> None:
+    """Under whichever name its provider knows, whatever the client left open or said with null."""
+    bed = Bed([money(1_000)], [whole()], output=77)
+    changed = {name: replace(one, provider=provider) for name, one in bed.current.upstreams.items()}
+    bed.current = replace(bed.current, upstreams=changed)
+    await bed.ask_with({"model": "m", "messages": [{"role": "user", "content": "hello"}], **bounds})
+    (sent,) = bed.sent()
+
+    told = [sent.get(name) for name in ("max_tokens", "max_completion_tokens")]
+    assert {bound for bound in told if bound is not None} == {bounds.get("max_tokens") or 77}
