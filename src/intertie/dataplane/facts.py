@@ -14,7 +14,7 @@ from intertie.core.routing import sticky
 from intertie.core.routing.docket import Docket
 from intertie.core.routing.rules import Rule, applying, restriction
 from intertie.core.terms import Call, CallFacts
-from intertie.core.wire.openai_usage import estimate_input
+from intertie.core.wire.openai_usage import attachments, estimate_input
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.parts import Dataplane
 
@@ -26,7 +26,6 @@ _TAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/=@+-]{0,63}")
 _INTEGER: Final = msgspec.json.Decoder(int)
 _EMPTY: Final = (b"[]", b"null", b"{}")
 _PICTURES: Final = (b'"image_url"', b'"input_image"')
-_ATTACHMENT: Final = re.compile(rb';base64,[^"]*')
 _ESCAPE: Final = re.compile(rb'\\(?:u00([0-7][0-9A-Fa-f])|([nrtbf"/\\]))')
 _NOBODY: Final[frozenset[str]] = frozenset()
 
@@ -127,8 +126,11 @@ def _content(rules: Iterable[Rule], call: Call) -> frozenset[str]:
 
 def _plain(raw: bytes) -> bytes:
     """Raw JSON without attachments and with its escapes resolved, so that none of them hides a word's beginning."""
-    if b";base64," in raw:
-        raw = _ATTACHMENT.sub(b"", raw)
+    kept, at = [], 0
+    for start, end in attachments(raw):
+        kept.append(raw[at:start])
+        at = end
+    raw = b"".join((*kept, raw[at:])) if kept else raw
     return _ESCAPE.sub(_unescaped, raw) if b"\\" in raw else raw
 
 
