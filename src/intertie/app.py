@@ -297,9 +297,10 @@ class Gateway:
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def _swapped(self, inference: Inference) -> None:
-        """Another configuration is in force: what it no longer allows ends."""
+        """Another configuration is in force: what it no longer allows ends, what it allows now begins."""
         self._link_door.reconcile()
         inference.recheck()
+        self.dataplane.gate.recall()
 
     def _told_to_stop(self) -> None:
         if self._stopping.is_set():

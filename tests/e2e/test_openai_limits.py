@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
+from tests.support.caller import chat_call, dial
 from tests.support.gateway import Gateway, configuration, route, running, upstream
 from tests.support.replies import Healthy, chat, delta, event, finished, packed, whole
 from tests.support.scripted import Recorded, ScriptedUpstream
@@ -29,6 +31,7 @@ def _limited() -> dict[str, Any]:
         "bound": {"budgets": [{"amount": 1, "per": "total"}], "max_output": 7},
         "narrow": {"limits": {"concurrency": 1, "wait": 5}},
         "shut": {"limits": {"concurrency": 1}},
+        "raised": {"limits": {"concurrency": 1, "wait": 30}},
     }
 
 
@@ -36,7 +39,7 @@ def _upstream(request: Recorded) -> Script:
     if request.name == "endless":
         pieces = [event(delta({"content": f"{n} "})) for n in range(500)]
         return finished(pieces, every=0.001) if request.streamed else whole(packed(chat({"content": "x"})))
-    return (Wait(0.3), *Healthy()(request))
+    return (Wait(30.0 if b'"seed":30' in request.body else 0.3), *Healthy()(request))
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +121,23 @@ def test_calls_wait_for_their_turn_where_they_may(gateway: Gateway) -> None:
         assert list(pool.map(ask, ["narrow"] * 3)) == [0, 0, 0]
         assert time.monotonic() - begun > 0.85
         assert sum(pool.map(ask, ["shut"] * 2)) >= 1
+
+
+def test_a_raised_limit_lets_in_who_waits(gateway: Gateway) -> None:
+    """At once, and not only when the call that has the place ends."""
+
+    async def both() -> tuple[int, float]:
+        headers = {"authorization": f"Bearer {_key('raised')}", "content-type": "application/json"}
+        first, second = await dial(gateway.url), await dial(gateway.url)
+        await first.send("/v1/chat/completions", packed(chat_call("slow", seed=30)), headers)
+        await asyncio.sleep(0.3)
+        heard = await second.send("/v1/chat/completions", packed(chat_call("slow")), headers)
+        await asyncio.to_thread(gateway.cli, *["limits", "set", "project:raised", "--concurrency", "2", "--wait", "30"])
+        await second.hear(heard)
+        first.hang_up()
+        second.hang_up()
+        return heard.status, time.monotonic() - heard.asked_at
+
+    status, seconds = asyncio.run(both())
+    assert status == 200
+    assert seconds < 15

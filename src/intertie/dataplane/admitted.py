@@ -128,6 +128,11 @@ class Gate:
             grants, holding.admitted = holding.admitted, []
             self._end(grants, took(x))
 
+    def recall(self) -> None:
+        """Another configuration is in force: whoever waits under a limit that was raised or removed enters."""
+        for limit_id in tuple(self._waiting.rooms):
+            self._waiting.call_up(limit_id)
+
     def _enter(self, x: Exchange) -> Refusal | None:
         """Take for `x`, now. What refuses longest is named, and then nothing was taken."""
         holding = x.holding
@@ -155,6 +160,7 @@ class Gate:
         if x.holding is None and not self._newest().limits:
             return None
         holding = x.holding or self.begin(x)
+        self.close(x, None)  # what was claimed before and not asked after all
         allowed, shared = self._allowed(x, holding), self.share(candidate.upstream, candidate.target.model)
         budgets = allowed.budgets
         if not budgets and shared is NO_SHARE:

@@ -14,20 +14,22 @@ from intertie.core.routing import sticky
 from intertie.core.routing.docket import Docket
 from intertie.core.routing.rules import Rule, applying, restriction
 from intertie.core.terms import Call, CallFacts
-from intertie.core.wire.openai_usage import estimate_input
+from intertie.core.wire.openai_usage import attachments, estimate_input
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.parts import Dataplane
 
 MOST_TAGS: Final = 16
 LONGEST_HEADER: Final = 400
-"""Characters of a header's value that rules see; the rest is left out of the books, too."""
+"""Characters of a header that rules ask for: it is kept in the books."""
 
 _TAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/=@+-]{0,63}")
 _INTEGER: Final = msgspec.json.Decoder(int)
 _EMPTY: Final = (b"[]", b"null", b"{}")
 _PICTURES: Final = (b'"image_url"', b'"input_image"')
-_ATTACHMENT: Final = re.compile(rb';base64,[^"]*')
-_ESCAPE: Final = re.compile(rb'\\(?:u00([0-7][0-9A-Fa-f])|([nrtbf"/\\]))')
+_ESCAPE: Final = re.compile(rb'\\(?:u([0-9A-Fa-f]{4}(?:\\u[0-9A-Fa-f]{4})*)|([nrtbf"/\\]))')
+_NESTED: Final = 4
+"""How deep JSON is looked for in strings of JSON: the arguments of tool calls are such strings."""
+_PLAIN_ESCAPE: Final = re.compile(rb"\\u00(?!22|5[Cc])([2-7][0-9A-Fa-f])")
 _NOBODY: Final[frozenset[str]] = frozenset()
 
 
@@ -83,10 +85,10 @@ def needs(call: Call) -> frozenset[str]:
     found = []
     if any(bytes(fields[name]) not in _EMPTY for name in ("tools", "functions") if name in fields):
         found.append("tools")
-    if any(mark in bytes(fields[name]) for name in ("messages", "input") if name in fields for mark in _PICTURES):
+    if any(mark in _spelled(fields[name]) for name in ("messages", "input") if name in fields for mark in _PICTURES):
         found.append("vision")
     shape = fields.get("response_format")
-    if shape is not None and b'"json_schema"' in bytes(shape):
+    if shape is not None and b'"json_schema"' in _spelled(shape):
         found.append("json_schema")
     return frozenset(found) if found else _NOBODY
 
@@ -105,13 +107,17 @@ def largest_output(call: Call) -> int | None:
 
 
 def _headers(rules: Iterable[Rule], sent: Mapping[bytes, bytes]) -> dict[str, str]:
-    """Those that some rule asks for."""
-    wanted = {name for rule in rules for name in rule.when.header}
-    return {
-        name: value.decode("latin-1")[:LONGEST_HEADER]
-        for name in wanted
-        if (value := sent.get(name.encode("latin-1"))) is not None
-    }
+    """Those that some rule asks for. Raises `BadCall` for one too long: cut short, it might pass a rule unseen."""
+    found = {}
+    for name in {name for rule in rules for name in rule.when.header}:
+        value = sent.get(name.encode("latin-1"))
+        if value is not None:
+            if len(value) > LONGEST_HEADER:
+                raise BadCall(
+                    f"'{name}' may have {LONGEST_HEADER} characters: a rule asks for it.", code="header_too_long"
+                )
+            found[name] = value.decode("latin-1")
+    return found
 
 
 def _content(rules: Iterable[Rule], call: Call) -> frozenset[str]:
@@ -127,13 +133,26 @@ def _content(rules: Iterable[Rule], call: Call) -> frozenset[str]:
 
 def _plain(raw: bytes) -> bytes:
     """Raw JSON without attachments and with its escapes resolved, so that none of them hides a word's beginning."""
-    if b";base64," in raw:
-        raw = _ATTACHMENT.sub(b"", raw)
-    return _ESCAPE.sub(_unescaped, raw) if b"\\" in raw else raw
+    kept, at = [], 0
+    for start, end in attachments(raw):
+        kept.append(raw[at:start])
+        at = end
+    raw = b"".join((*kept, raw[at:])) if kept else raw
+    for _ in range(_NESTED):
+        if b"\\" not in raw:
+            break
+        raw = _ESCAPE.sub(_unescaped, raw)
+    return raw
 
 
 def _unescaped(found: re.Match[bytes]) -> bytes:
-    code, letter = found.groups()
-    if code is not None:
-        return bytes.fromhex(code.decode())
+    codes, letter = found.groups()
+    if codes is not None:
+        return bytes.fromhex(codes.replace(b"\\u", b"").decode()).decode("utf-16-be", "replace").encode()
     return letter if letter in b'"/\\' else b" "
+
+
+def _spelled(raw: msgspec.Raw) -> bytes:
+    """Raw JSON with letters for those escapes that need none, which no client that means well sends."""
+    plain = bytes(raw)
+    return _PLAIN_ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), plain) if b"\\u00" in plain else plain

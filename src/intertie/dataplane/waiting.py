@@ -72,6 +72,9 @@ class WaitingRoom:
             if waiter is None:
                 del self.rooms[limit_id]
                 return
+            if waiter.answer.done():  # his client has left, and he has not noticed yet
+                self._leave(waiter)
+                continue
             refusal = self._enter(waiter.x)
             if refusal is not None and refusal.limit.id == limit_id:
                 return

@@ -4,79 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
 
 import msgspec
 import pytest
 
 from intertie.core.errors import UpstreamFailed
-from intertie.core.policy.limits import AtCap, Level, Limit, Measure, limit_id
+from intertie.core.policy.limits import AtCap, Level, Limit, Measure
 from intertie.core.policy.windows import Per
 from intertie.core.routing.room import Room
-from intertie.core.terms import Operation
-from intertie.dataplane.exchange import Exchange
-from intertie.dataplane.pipeline import serve
-from tests.support.playbook import KEY, STALL, Playbook, RecordedReply, Script
-
-JSON = {"content-type": "application/json"}
-ANSWER = {
-    "model": "inner",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
-}
-COST = 10 * 1 + 5 * 2
-"""Micro-units, at the playbook's prices: one per input token, two per output token."""
-
-
-def _limit(level: Level, holder: str, measure: Measure, amount: int, per: Per | None = None, **more: Any) -> Limit:
-    return Limit("org/" + limit_id(level, holder, measure, per), level, holder, measure, amount, per, **more)
-
-
-def _budget(amount: int, level: Level = Level.PROJECT, holder: str = "project", **more: Any) -> Limit:
-    return _limit(level, holder, Measure.MONEY, amount, Per.TOTAL, **more)
-
-
-def whole(answer: dict[str, Any] = ANSWER) -> Script:
-    """A good answer."""
-    return Script(json.dumps(answer).encode(), headers=JSON)
-
-
-class Bed(Playbook):
-    """A playbook with limits, for any number of requests."""
-
-    def __init__(self, limits: list[Limit], *upstreams: Any, output: int | None = None, **more: Any) -> None:
-        super().__init__(*upstreams, **more)
-        held: dict[tuple[str, str, str], tuple[Limit, ...]] = {}
-        for limit in limits:
-            place = ("org", str(limit.level), limit.holder)
-            held[place] = (*held.get(place, ()), limit)
-        outputs = {} if output is None else {("org", "project"): output}
-        self.current = msgspec.structs.replace(self.current, limits=held, max_output=outputs)
-        self.now = 0.0
-        self.dataplane.wall = lambda: 1_800_000_000.0 + self.now
-        self._count = 0
-
-    async def ask(self, headers: dict[bytes, bytes] | None = None, **fields: Any) -> RecordedReply:
-        """One request of its own."""
-        self._count += 1
-        reply = RecordedReply(self.ledger)
-        presented = {b"authorization": b"Bearer " + KEY.encode(), **(headers or {})}
-        x = Exchange(f"req_{self._count}", Operation.CHAT, presented, b"")
-        body = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5, **fields}
-        x.body = json.dumps({name: value for name, value in body.items() if value is not None}).encode()
-        x.started, x.started_at = self.dataplane.monotonic(), self.dataplane.wall()
-        await serve(x, reply, self.dataplane)
-        return reply
-
-    def state(self, limit: Limit) -> tuple[int, int]:
-        """Spent and reserved."""
-        found = self.dataplane.gate.standing(limit)
-        return found.spent, found.reserved
-
-    def sent(self, upstream: str = "up0") -> list[dict[str, Any]]:
-        """Bodies that went to an upstream."""
-        return [json.loads(request.body) for request, _ in self.transports[upstream].requests]
-
+from tests.support.limited import ANSWER, COST, JSON, Bed, whole
+from tests.support.limited import limited as _limit
+from tests.support.limited import money as _budget
+from tests.support.playbook import STALL, Script
 
 # -- rates -----------------------------------------------------------------------------------------------------------
 

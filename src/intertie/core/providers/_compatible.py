@@ -47,7 +47,7 @@ class Quirks(msgspec.Struct, frozen=True):
     drop: frozenset[str] = frozenset()
     """Top-level request members it refuses."""
     rename: Mapping[str, str] = MappingProxyType({})
-    """Members it knows by another name; if the client sent both, the new name wins."""
+    """Members it knows by another name; if the client gave both a value, the new name wins."""
     stream_usage: bool = True
     """It accepts `stream_options.include_usage`."""
     quota_codes: frozenset[str] = QUOTA_CODES
@@ -78,8 +78,8 @@ class Compatible:
         if call.operation is Operation.CHAT:
             for old, new in self.quirks.rename.items():
                 value = fields.pop(old, None)
-                if value is not None:
-                    fields.setdefault(new, value)
+                if value is not None and bytes(fields.get(new, _NULL)) == b"null":
+                    fields[new] = value
         base = upstream.base_url or self.base_url or ""
         return WireRequest(
             url=base.rstrip("/") + PATHS[call.operation],
@@ -153,6 +153,7 @@ _HEADERS: Final = {
 _MAY_QUOTE: Final = frozenset((400, 413, 415, 422))
 """Statuses whose message may quote the prompt: it goes to the client, whose prompt it is, and never to a log."""
 
+_NULL: Final = msgspec.Raw(b"null")
 _STATUS: Final = re.compile(r"[45][0-9]{2}")
 _CODE: Final = re.compile(r"(?![0-9]+$)[A-Za-z0-9_.:-]{1,64}")
 _MAX_PARAM: Final = 100

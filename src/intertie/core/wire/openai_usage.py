@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -17,6 +18,10 @@ BYTES_PER_TOKEN: Final = 4
 
 _TOKENS_PER_ATTACHMENT: Final = 800
 _BASE64: Final = b";base64,"
+_KEY: Final = re.compile(rb'"(?:url|image_url|video_url|file_data)"[ \t\r\n]{0,16}:[ \t\r\n]{0,16}\Z')
+"""What stands in front of an attachment. In a text its quotation marks would be escaped."""
+_LONGEST_KEY: Final = 48
+_LONGEST_TYPE: Final = 200
 
 
 class _InputDetails(msgspec.Struct):
@@ -69,23 +74,36 @@ def read_usage(raw: bytes | msgspec.Raw) -> Usage | None:
     return usage
 
 
+def attachments(content: bytes) -> Iterator[tuple[int, int]]:
+    """Where base64 attachments begin and end in raw JSON: the data of `"url": "data:…;base64,…"` and the like.
+
+    Only whole strings in the place of an attachment: words of a text that look like one are words all the same.
+    """
+    at = content.find(_BASE64)
+    while at >= 0:
+        start, end = content.rfind(b'"', max(0, at - _LONGEST_TYPE), at), at + len(_BASE64)
+        is_url = start >= 0 and content.startswith(b"data:", start + 1)
+        if is_url and _KEY.search(content, max(0, start - _LONGEST_KEY), start):
+            closing = content.find(b'"', end)
+            end = closing if closing > 0 else len(content)
+            yield at, end
+        at = content.find(_BASE64, end)
+
+
 def estimate_input(fields: Mapping[str, msgspec.Raw]) -> int:
     """Tokens of a request's content by its size; a base64 attachment counts as one picture, not as text."""
     size = 0
-    attachments = 0
+    pictures = 0
     for name in ("messages", "prompt", "input", "tools", "functions"):
         raw = fields.get(name)
         if raw is None:
             continue
         content = bytes(raw)
         size += len(content)
-        at = content.find(_BASE64)
-        while at >= 0:
-            end = content.find(b'"', at)
-            size -= (end if end > 0 else len(content)) - at
-            attachments += 1
-            at = content.find(_BASE64, end) if end > 0 else -1
-    return size // BYTES_PER_TOKEN + attachments * _TOKENS_PER_ATTACHMENT
+        for start, end in attachments(content):
+            size -= end - start
+            pictures += 1
+    return size // BYTES_PER_TOKEN + pictures * _TOKENS_PER_ATTACHMENT
 
 
 def estimate_output(content_bytes: int, pieces: int) -> int:

@@ -57,6 +57,14 @@ def test_quirks_drop_and_rename_members_of_chat() -> None:
     assert sent(Quirky(), call(store=True, max_tokens=5, top_k=3))[1] == {"model": "inner", "limit": 5, "top_k": 3}
 
 
+@pytest.mark.parametrize(
+    ("members", "limit"), [({"limit": None}, 5), ({"limit": 3}, 3), ({"limit": 3, "max_tokens": None}, 3)]
+)
+def test_a_null_under_the_new_name_takes_no_bound_away(members: dict[str, object], limit: int) -> None:
+    """Clients send null for what they leave out; a bound on the output must not get lost over it."""
+    assert sent(Quirky(), call(**{"max_tokens": 5, **members}))[1] == {"model": "inner", "limit": limit}
+
+
 def test_a_completion_is_not_renamed() -> None:
     assert sent(Quirky(), call(Operation.COMPLETION, max_tokens=5))[1] == {"model": "inner", "max_tokens": 5}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from intertie.core.terms import Usage
 from intertie.core.wire.envelope import members
-from intertie.core.wire.openai_usage import estimate_input, estimate_output, read_usage
+from intertie.core.wire.openai_usage import BYTES_PER_TOKEN, attachments, estimate_input, estimate_output, read_usage
 
 
 def test_every_token_class_is_read() -> None:
@@ -46,6 +48,34 @@ def test_a_picture_counts_as_a_picture_not_as_text() -> None:
         + b'"}},{"type":"text","text":"what is this?"}]}]}'
     )
     assert 800 <= estimate_input(fields) < 900
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ";base64," + "word " * 20_000,
+        "data:;base64," + "word " * 20_000,
+        '"url":"data:text/plain;base64,' + "word " * 20_000,
+        '{"url": "data:,' + ";base64," * 10_000,
+    ],
+    ids=lambda text: text[:20],
+)
+def test_words_that_look_like_an_attachment_are_words(text: str) -> None:
+    """Else a long prompt would count as one picture: below its size for rules, rates and budgets."""
+    body = json.dumps({"messages": [{"role": "user", "content": text}], "prompt": text}).encode()
+    assert estimate_input(members(body)) >= 2 * len(text) // BYTES_PER_TOKEN
+
+
+def test_attachments_are_found_wherever_they_stand() -> None:
+    """As one string or in an object, with or without spaces, slashes escaped or not."""
+    for raw in (
+        b'{"url" : "data:image/png;base64,AAAA"}',
+        b'{"image_url":"data:image\\/png;base64,AA\\/A"}',
+        b'{"file_data":"data:application/pdf;base64,AAAA',
+    ):
+        ((start, end),) = attachments(raw)
+        assert raw[start:end].startswith(b";base64,AA")
+        assert b'"' not in raw[start:end]
 
 
 def test_estimates_follow_size_and_never_fall_below_the_pieces_sent() -> None:
