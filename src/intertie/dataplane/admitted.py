@@ -11,13 +11,14 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from intertie.core.errors import GatewayError, PriceUnknown
 from intertie.core.policy.account import Account
-from intertie.core.policy.counters import Counters, Grant, Refusal
-from intertie.core.policy.limits import Amounts, Level, Limit, Measure
+from intertie.core.policy.counters import Counters
+from intertie.core.policy.limits import Amounts, Level, Limit
+from intertie.core.policy.meters import Grant, Meters, Refusal
 from intertie.core.policy.worst_case import bounded, largest_cost, size
 from intertie.core.routing.candidate import Candidate
 from intertie.core.terms import AttemptRecord, Settlement, Snapshot, Upstream, Usage
 from intertie.dataplane.exchange import Exchange
-from intertie.dataplane.holding import NO_SHARE, Allowance, Holding, Share, allowance, share
+from intertie.dataplane.holding import Allowance, Holding, Share, allowance, share
 from intertie.dataplane.ports import SnapshotSource
 from intertie.dataplane.refusals import rate_lines, refused
 from intertie.dataplane.threshold import Threshold
@@ -70,7 +71,7 @@ class Gate:
         self._targeted = _targeted(self._of)
         """Organisations with limits on upstreams or models."""
         self._allowances: dict[tuple[str, str, str, str], Allowance] = {}
-        self._shares: dict[tuple[str, str, str], Share] = {}
+        self._shares: dict[tuple[str, str, str], Share | None] = {}
         self._waiting = WaitingRoom(self._enter)
 
     def __repr__(self) -> str:
@@ -94,7 +95,7 @@ class Gate:
             return None
         allowed = self.allowance(x)
         must = allowed.bounds or self._bounded_by_target(x)
-        if allowed.idle and not must and not allowed.budgets:
+        if allowed.idle and not must and allowed.budgets is None:
             return None
         holding = self.begin(x)
         if must:
@@ -141,9 +142,9 @@ class Gate:
         allowed, measured = self._allowed(x, holding), holding.size
         now, at = self.monotonic(), x.started_at
         likely = Amounts(1, measured.estimate + (measured.declared or 0) * measured.choices)
-        most = Amounts(1, measured.largest + (holding.bound or 0)) if allowed.quotas else NOTHING
-        taken = self._take(allowed.rates, likely, allowed.quotas, most, (now, at))
-        holding.lines = rate_lines(self.counters, allowed.shown, now)
+        most = NOTHING if allowed.quotas is None else Amounts(1, measured.largest + (holding.bound or 0))
+        taken = self._take(((allowed.rates, likely), (allowed.quotas, most)), now, at)
+        holding.lines = rate_lines(allowed.shown, now)
         if isinstance(taken, Refusal):
             return taken
         holding.admitted, holding.entered = taken, True
@@ -163,25 +164,27 @@ class Gate:
         self.close(x, None)  # what was claimed before and not asked after all
         allowed, shared = self._allowed(x, holding), self.share(candidate.upstream, candidate.target.model)
         budgets = allowed.budgets
-        if not budgets and shared is NO_SHARE:
+        if budgets is None and shared is None:
             return None
         price = candidate.upstream.models.get(candidate.target.model)
-        if price is None and (budgets or shared.priced):
+        if price is None and (budgets is not None or (shared is not None and shared.priced)):
             return _unknown_price(candidate)
-        if holding.bound is None and (allowed.bounds or shared.bounds):
+        if holding.bound is None and (allowed.bounds or (shared is not None and shared.bounds)):
             self._bind(x, holding)
         size = holding.size
         assert size is not None
         output = holding.bound or 0
-        likely = Amounts(1, size.estimate + (size.declared or 0) * size.choices) if shared.rates else NOTHING
         most = Amounts(1, size.largest + output, largest_cost(size, output, price) if price is not None else 0)
         now, at = self.monotonic(), self.wall()
-        accounts = (*budgets, *shared.accounts) if shared.accounts else budgets
-        taken = self._take(shared.rates, likely, accounts, most, (now, at))
+        wanted: tuple[tuple[Meters | None, Amounts], ...] = ((budgets, most),)
+        if shared is not None:
+            likely = Amounts(1, size.estimate + (size.declared or 0) * size.choices)
+            wanted = ((shared.rates, likely), (budgets, most), (shared.accounts, most))
+        taken = self._take(wanted, now, at)
         if not isinstance(taken, Refusal):
             holding.attempt, holding.at = taken, at
             return None
-        if (spent := self.counters.look(allowed.strict, most, now, at)) is not None:
+        if allowed.strict is not None and (spent := allowed.strict.refusal(most, now, at)) is not None:
             raise refused(spent)
         return refused(taken)
 
@@ -235,20 +238,20 @@ class Gate:
         if found is None:
             if len(self._allowances) >= _REMEMBERED:
                 self._allowances.clear()
-            found = self._allowances[key] = allowance(snapshot, caller, route)
+            found = self._allowances[key] = allowance(snapshot, caller, route, self._meters)
         return found
 
-    def share(self, upstream: Upstream, model: str) -> Share:
+    def share(self, upstream: Upstream, model: str) -> Share | None:
         """The limits of a target, by the newest configuration."""
         snapshot = self._newest()
         if upstream.organisation not in self._targeted:
-            return NO_SHARE
+            return None
         key = (upstream.organisation, upstream.name, model)
-        found = self._shares.get(key)
-        if found is None:
-            if len(self._shares) >= _REMEMBERED:
-                self._shares.clear()
-            found = self._shares[key] = share(snapshot, *key)
+        if key in self._shares:
+            return self._shares[key]
+        if len(self._shares) >= _REMEMBERED:
+            self._shares.clear()
+        found = self._shares[key] = share(snapshot, key, self._meters)
         return found
 
     def _newest(self) -> Snapshot:
@@ -290,43 +293,39 @@ class Gate:
             return False
         for target in x.route.targets:
             upstream = x.snapshot.upstreams.get(target.upstream)
-            if upstream is not None and self.share(upstream, target.model).bounds:
+            if upstream is not None and (shared := self.share(upstream, target.model)) is not None and shared.bounds:
                 return True
         return False
 
     # -- amounts
 
-    def _take(
-        self,
-        soft: tuple[Limit, ...],
-        likely: Amounts,
-        firm: tuple[Limit, ...],
-        most: Amounts,
-        moment: tuple[float, float],
-    ) -> list[Grant] | Refusal:
-        """Take of all, or of none: of rates what is likely, of sums the most there can be."""
-        now, at = moment
-        first = self.counters.take(soft, likely, now, at) if soft else None
-        second = self.counters.take(firm, most, now, at) if firm else None
-        refusal = first if isinstance(first, Refusal) else None
-        if isinstance(second, Refusal) and (refusal is None or second.wait > refusal.wait):
-            refusal = second
-        if refusal is None:
-            return [taken for taken in (first, second) if isinstance(taken, Grant)]
-        for taken in (first, second):
-            if isinstance(taken, Grant):
-                self.counters.settle(taken, NOTHING, now)
-        return refusal
+    def _take(self, wanted: tuple[tuple[Meters | None, Amounts], ...], now: float, at: float) -> list[Grant] | Refusal:
+        """Take of all, or of none. The refusal that takes longest to pass is the one that is named."""
+        grants: list[Grant] = []
+        for meters, amounts in wanted:
+            if meters is not None:
+                grant = meters.take(amounts, now, at)
+                if grant is None:
+                    break
+                grants.append(grant)
+        else:
+            return grants
+        for grant in grants:
+            grant.meters.settle(grant, NOTHING, now)
+        refusals = [meters.refusal(amounts, now, at) for meters, amounts in wanted if meters is not None]
+        return max((one for one in refusals if one is not None), key=_wait)
 
     def _end(self, grants: list[Grant], actual: Amounts) -> None:
         now = self.monotonic()
         for grant in grants:
-            self.counters.settle(grant, actual, now)
+            grant.meters.settle(grant, actual, now)
         if self._waiting.rooms:
             for grant in grants:
-                for held in grant.held:
-                    if held.limit.measure is Measure.CONCURRENCY:
-                        self._waiting.call_up(held.limit.id)
+                for places in grant.meters.places:
+                    self._waiting.call_up(places.limit.id)
+
+    def _meters(self, limits: list[Limit]) -> Meters | None:
+        return self.counters.meters(limits, self.monotonic(), self.wall()) if limits else None
 
 
 NOTHING: Final = Amounts(0, 0, 0)
@@ -339,6 +338,10 @@ def took(x: Exchange) -> Amounts:
     account = x.account
     counts = bool(x.attempts) or (account is not None and account.cache in SERVED)
     return Amounts(int(counts), used)
+
+
+def _wait(refusal: Refusal) -> float:
+    return refusal.wait
 
 
 def _targeted(snapshot: Snapshot) -> frozenset[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from intertie.core.policy.counters import Grant
 from intertie.core.policy.limits import Level, Limit, Measure, Sums
 from intertie.core.policy.windows import Window
 from intertie.core.terms import Settlement
@@ -90,7 +89,7 @@ def _cover(gate: Gate, x: Exchange, opened: Iterable[Opened], at: float) -> None
         else:
             continue
         if not held:
-            held.append(Grant([]))
+            held.append(gate.counters.nothing())
         gate.counters.cover(held[0], one.limit, at)
 
 

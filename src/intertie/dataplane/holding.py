@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from intertie.core.policy.counters import Grant
 from intertie.core.policy.limits import AtCap, Level, Limit, Measure
+from intertie.core.policy.meters import Grant, Meters
 from intertie.core.policy.worst_case import DEFAULT_OUTPUT, Size
 from intertie.core.providers import Reader
 from intertie.core.terms import Call, Caller, Route, Snapshot
 from intertie.core.wire.output_cap import CappedReader
-from intertie.dataplane.refusals import by_noun
+from intertie.dataplane.refusals import Shown, by_noun
 
 
 class Allowance(NamedTuple):
-    """The limits of a caller on a route, sorted by when and how they are taken."""
+    """The limits of a caller on a route, sorted by when and how they are taken; `None` where there are none."""
 
-    rates: tuple[Limit, ...] = ()
+    rates: Meters | None = None
     """Per minute, and calls at a time: taken by estimate when the request is admitted."""
-    quotas: tuple[Limit, ...] = ()
+    quotas: Meters | None = None
     """Requests and tokens per window: the most that is possible is taken when the request is admitted."""
-    strict: tuple[Limit, ...] = ()
-    """Budgets that refuse: taken for each attempt."""
-    lenient: tuple[Limit, ...] = ()
-    """Budgets that let a cheaper target answer: taken for each attempt."""
+    budgets: Meters | None = None
+    """Money per window: taken for each attempt."""
+    strict: Meters | None = None
+    """Those budgets that refuse a call; the others let a cheaper target answer."""
     output: int = DEFAULT_OUTPUT
     """Output tokens of a call that must be bounded and does not say."""
     bounds: bool = False
     """Whether calls must be bounded."""
     queues: tuple[Limit, ...] = ()
     """Limits under which calls may wait for a turn."""
-    budgets: tuple[Limit, ...] = ()
-    """Both kinds."""
-    shown: tuple[tuple[bytes, tuple[Limit, ...]], ...] = ()
-    """The rates that headers tell of; see `refusals.by_noun`."""
+    shown: Shown = ()
+    """The rates that headers tell of."""
     idle: bool = True
     """Nothing of it is taken at admission."""
 
@@ -41,15 +40,15 @@ class Allowance(NamedTuple):
 class Share(NamedTuple):
     """The limits of a target: of its upstream, and of its model wherever it is served."""
 
-    rates: tuple[Limit, ...] = ()
-    accounts: tuple[Limit, ...] = ()
-    priced: bool = False
+    rates: Meters | None
+    accounts: Meters | None
+    priced: bool
     """Whether a budget is among them."""
-    bounds: bool = False
+    bounds: bool
 
 
-NO_SHARE: Final = Share()
 NO_ALLOWANCE: Final = Allowance()
+MakeMeters = Callable[[list[Limit]], Meters | None]
 
 
 class Holding:
@@ -84,7 +83,7 @@ class Holding:
         return CappedReader(reader, call, self.bound, self.size.choices if self.size is not None else 1)
 
 
-def allowance(snapshot: Snapshot, caller: Caller, route: Route) -> Allowance:
+def allowance(snapshot: Snapshot, caller: Caller, route: Route, meters: MakeMeters) -> Allowance:
     """All limits that are known before a target is."""
     organisation = caller.organisation
     found = [
@@ -97,33 +96,32 @@ def allowance(snapshot: Snapshot, caller: Caller, route: Route) -> Allowance:
         )
         for limit in snapshot.limits.get((organisation, level, holder), ())
     ]
-    found_rates = tuple(limit for limit in found if not limit.is_account)
-    sums = [limit for limit in found if limit.is_account]
-    budgets = [limit for limit in sums if limit.measure is Measure.MONEY]
+    budgets = [limit for limit in found if limit.is_account and limit.measure is Measure.MONEY]
+    rates = meters([limit for limit in found if not limit.is_account])
     return Allowance(
-        rates=found_rates,
-        quotas=tuple(limit for limit in sums if limit.measure is not Measure.MONEY),
-        strict=tuple(limit for limit in budgets if limit.at_cap is AtCap.REFUSE),
-        lenient=tuple(limit for limit in budgets if limit.at_cap is AtCap.CHEAPER),
+        rates=rates,
+        quotas=meters([limit for limit in found if limit.is_account and limit.measure is not Measure.MONEY]),
+        budgets=meters(budgets),
+        strict=meters([limit for limit in budgets if limit.at_cap is AtCap.REFUSE]),
         output=snapshot.max_output.get((organisation, caller.project), DEFAULT_OUTPUT),
-        bounds=any(limit.measure is not Measure.REQUESTS for limit in sums),
+        bounds=any(limit.is_account and limit.measure is not Measure.REQUESTS for limit in found),
         queues=tuple(limit for limit in found if limit.wait > 0),
-        budgets=tuple(budgets),
-        shown=by_noun(found_rates),
-        idle=not found or len(budgets) == len(found),
+        shown=by_noun(rates),
+        idle=len(budgets) == len(found),
     )
 
 
-def share(snapshot: Snapshot, organisation: str, upstream: str, model: str) -> Share:
-    """All limits of one target; `upstream` is its name."""
+def share(snapshot: Snapshot, target: tuple[str, str, str], meters: MakeMeters) -> Share | None:
+    """All limits of one target: organisation, name of the upstream, model. `None` if there are none."""
+    organisation, upstream, model = target
     held = snapshot.limits.get((organisation, Level.UPSTREAM, upstream), ())
     found: tuple[Limit, ...] = (*held, *snapshot.limits.get((organisation, Level.MODEL, model), ()))
     if not found:
-        return NO_SHARE
-    accounts = tuple(limit for limit in found if limit.is_account)
+        return None
+    accounts = [limit for limit in found if limit.is_account]
     return Share(
-        rates=tuple(limit for limit in found if not limit.is_account),
-        accounts=accounts,
+        rates=meters([limit for limit in found if not limit.is_account]),
+        accounts=meters(accounts),
         priced=any(limit.measure is Measure.MONEY for limit in accounts),
         bounds=any(limit.measure is not Measure.REQUESTS for limit in accounts),
     )

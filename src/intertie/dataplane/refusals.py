@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Final
 
 from intertie.core.errors import (
@@ -15,8 +14,9 @@ from intertie.core.errors import (
     RateLimited,
     TargetsSpent,
 )
-from intertie.core.policy.counters import Counters, Refusal
+from intertie.core.policy.bucket import Bucket
 from intertie.core.policy.limits import Level, Limit, Measure
+from intertie.core.policy.meters import Meters, Refusal
 
 PATIENCE: Final = 60.0
 """Seconds: official clients wait no longer for a retry they were told of."""
@@ -54,25 +54,28 @@ def refused(refusal: Refusal) -> GatewayError:
     return error
 
 
-def rate_lines(counters: Counters, shown: Iterable[tuple[bytes, tuple[Limit, ...]]], now: float) -> bytes:
-    """`x-ratelimit-*` header lines: for each noun, of the rate that leaves least. `shown` is as `by_noun` makes it."""
+Shown = tuple[tuple[bytes, tuple[Bucket, ...]], ...]
+"""Rates that headers tell of: the shape of a noun's lines, and the rates of which the tightest fills it."""
+
+
+def rate_lines(shown: Shown, now: float) -> bytes:
+    """`x-ratelimit-*` header lines: for each noun, of the rate that leaves least."""
     lines = b""
-    for shape, limits in shown:
-        tightest = counters.bucket(limits[0], now)
+    for shape, buckets in shown:
+        tightest = buckets[0]
         least = tightest.remaining(now)
-        for limit in limits[1:]:
-            bucket = counters.bucket(limit, now)
+        for bucket in buckets[1:]:
             if (remaining := bucket.remaining(now)) < least:
                 tightest, least = bucket, remaining
         lines += shape % (tightest.limit, least, span(tightest.reset(now)))
     return lines
 
 
-def by_noun(rates: Iterable[Limit]) -> tuple[tuple[bytes, tuple[Limit, ...]], ...]:
-    """The rates that headers tell of, with the shape of their lines."""
-    held = tuple(rates)
-    found = ((shape, tuple(one for one in held if one.measure is measure)) for measure, shape in _SHAPES)
-    return tuple((shape, limits) for shape, limits in found if limits)
+def by_noun(rates: Meters | None) -> Shown:
+    """The rates that headers tell of."""
+    held = rates.rates if rates is not None else ()
+    found = ((shape, tuple(bucket for one, bucket, _ in held if one.measure is measure)) for measure, shape in _SHAPES)
+    return tuple((shape, buckets) for shape, buckets in found if buckets)
 
 
 def span(seconds: float) -> bytes:

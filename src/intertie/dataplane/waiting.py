@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Final
 
 from intertie.core.errors import BadCall
-from intertie.core.policy.counters import Refusal
 from intertie.core.policy.limits import Limit, Measure
+from intertie.core.policy.meters import Refusal
 from intertie.core.policy.turns import Priority, Turns
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.refusals import refused

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
 
+from intertie.core.policy.limits import Limit
 from intertie.core.policy.windows import Window
 
 
 class Account:
     """One limit's sums. A reservation belongs to the window in which it was made, and is settled there."""
 
-    __slots__ = ("_past", "cap", "reserved", "spent", "told", "window")
+    __slots__ = ("cap", "due", "limit", "reserved", "spent", "told", "window")
 
-    def __init__(self, cap: int, window: Window, spent: int = 0) -> None:
-        self.cap = cap
+    def __init__(self, limit: Limit, window: Window, spent: int = 0) -> None:
         self.window = window
         self.spent = spent
         self.reserved = 0
         self.told = 0
         """The highest threshold that was told in this window, in percent."""
-        self._past: dict[str, int] = {}
+        self.due: float = math.inf
+        """The sum at which `crossed` has something to say."""
+        self.allow(limit)
 
     def __repr__(self) -> str:
         return f"<Account {self.spent} spent + {self.reserved} reserved of {self.cap} in {self.window.id}>"
@@ -29,48 +31,57 @@ class Account:
         """What can still be reserved."""
         return max(0, self.cap - self.spent - self.reserved)
 
+    def allow(self, limit: Limit) -> None:
+        """What the operator allows now."""
+        self.limit, self.cap = limit, limit.amount
+        self._expect()
+
+    def begin(self, window: Window, spent: int) -> None:
+        """`spent` is what the books say about `window`; what they say is not told again.
+
+        What is held in that very window stays held. In another one, nothing is.
+        """
+        if window.id != self.window.id:
+            self.window, self.reserved = window, 0
+        self.spent, self.told = spent, 0
+        self.crossed()
+
     def enter(self, window: Window) -> None:
         """Time has come into `window`. A clock that goes back opens no window again: the later one stays in force."""
         if window.start > self.window.start:
-            if self.reserved:
-                self._past[self.window.id] = self.reserved
             self.window, self.spent, self.reserved, self.told = window, 0, 0, 0
+            self._expect()
 
     def fits(self, amount: int) -> bool:
         """May `amount` be reserved? Nothing always fits."""
         return amount <= 0 or self.spent + self.reserved + amount <= self.cap
 
-    def reserve(self, amount: int) -> str:
-        """Reserve what `fits`; the id of the window it belongs to, for `settle`."""
+    def reserve(self, amount: int) -> Window:
+        """Reserve what `fits`; the window it belongs to, for `settle`."""
         assert self.fits(amount)
         self.reserved += amount
-        return self.window.id
+        return self.window
 
-    def settle(self, window: str, reserved: int, spent: int) -> None:
-        """End a reservation with what was really spent, once. More than was reserved is recorded in full."""
-        if window == self.window.id:
+    def settle(self, window: Window, reserved: int, spent: int) -> None:
+        """End a reservation with what was really spent, once. More than was reserved is recorded in full.
+
+        One of a window that is over ends with it: it takes nothing from the present one.
+        """
+        if window is self.window:
             self.reserved -= reserved
             self.spent += spent
-            return
-        left = self._past.get(window, 0) - reserved
-        if left > 0:
-            self._past[window] = left
-        else:
-            self._past.pop(window, None)
 
-    def due(self, thresholds: Iterable[int]) -> bool:
-        """Whether `crossed` would find any."""
-        if not self.spent:
-            return False
-        share = self.spent * 100 // self.cap if self.cap > 0 else 0
-        return share > self.told and any(self.told < percent <= share for percent in thresholds)
-
-    def crossed(self, thresholds: Iterable[int]) -> list[int]:
+    def crossed(self) -> list[int]:
         """Thresholds (percent) that the spent sum has reached since the last call, each once per window."""
-        if self.cap <= 0:
-            return []
-        share = self.spent * 100 // self.cap
-        found = [percent for percent in sorted(thresholds) if self.told < percent <= share]
+        found: list[int] = []
+        if self.cap > 0:
+            share = self.spent * 100 // self.cap
+            found = [percent for percent in sorted(self.limit.thresholds) if self.told < percent <= share]
         if found:
             self.told = found[-1]
+        self._expect()
         return found
+
+    def _expect(self) -> None:
+        ahead = [percent for percent in self.limit.thresholds if percent > self.told]
+        self.due = -(-min(ahead) * self.cap // 100) if ahead and self.cap > 0 else math.inf

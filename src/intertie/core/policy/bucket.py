@@ -6,65 +6,52 @@ import math
 from typing import Final
 
 MINUTE: Final = 60_000_000_000
-"""Nanoseconds in which a whole limit flows back."""
+"""Nanoseconds in which a whole limit flows back, and so what one unit costs: see `Bucket.due`."""
 
 
 class Bucket:
-    """`limit` units per minute, all of them at once after a minute's rest. Times are monotonic seconds.
+    """`limit` units per minute, all of them at once after a minute's rest. Times are monotonic seconds."""
 
-    Credit is kept in units times nanoseconds: `limit` of it comes back each nanosecond, one unit costs `MINUTE`.
-    """
-
-    __slots__ = ("_at", "_credit", "_full", "_seen", "limit")
+    __slots__ = ("due", "full", "limit")
 
     def __init__(self, limit: int, now: float) -> None:
         self.limit = limit
-        self._full = self._credit = limit * MINUTE
-        self._at = int(now * 1e9)
-        self._seen = now
+        self.full = limit * MINUTE
+        self.due = int(now * 1e9) * limit
+        """The moment at which nothing is owed any more, in nanoseconds times the limit. In that measure a unit that is
+        taken moves it by `MINUTE`, and it may lie at most `full` ahead.
+        """
 
     def __repr__(self) -> str:
-        return f"<Bucket {self._credit // MINUTE} of {self.limit}>"
+        return f"<Bucket of {self.limit} per minute>"
 
     def resize(self, limit: int, now: float) -> None:
         """The operator changed the limit; what was taken stays taken."""
-        self._flow(now)
-        self._credit += (limit - self.limit) * MINUTE
-        self.limit, self._full = limit, limit * MINUTE
+        moment = int(now * 1e9)
+        owed = max(0, self.due - moment * self.limit)
+        self.limit, self.full = limit, limit * MINUTE
+        self.due = moment * limit + owed
 
     def wait(self, units: int, now: float) -> float:
         """Seconds until `units` fit: 0 if they do now, infinite if they never will."""
         if units > self.limit:
             return math.inf
-        if now != self._seen:
-            self._flow(now)
-        missing = units * MINUTE - self._credit
+        missing = units * MINUTE + self._owed(now) - self.full
         return 0.0 if missing <= 0 else math.ceil(missing / self.limit) / 1e9
 
     def take(self, units: int, now: float) -> None:
         """Take units, whether they fit or not: what was used is used. Negative ones are given back."""
-        if now != self._seen:
-            self._flow(now)
-        credit = self._credit - units * MINUTE
-        self._credit = min(credit, self._full)
+        base = int(now * 1e9) * self.limit
+        self.due = max(base, self.due) + units * MINUTE
 
     def remaining(self, now: float) -> int:
         """Whole units that would fit now."""
-        if now != self._seen:
-            self._flow(now)
-        return self._credit // MINUTE if self._credit > 0 else 0
+        free = self.full - self._owed(now)
+        return free // MINUTE if free > 0 else 0
 
     def reset(self, now: float) -> float:
         """Seconds until the bucket is full again."""
-        if now != self._seen:
-            self._flow(now)
-        return math.ceil((self._full - self._credit) / self.limit) / 1e9 if self.limit else math.inf
+        return math.ceil(self._owed(now) / self.limit) / 1e9 if self.limit else math.inf
 
-    def _flow(self, now: float) -> None:
-        # One request looks several times at one moment, and only the first look changes anything.
-        self._seen = now
-        moment = int(now * 1e9)
-        if moment > self._at:
-            credit = self._credit + (moment - self._at) * self.limit
-            self._credit = min(credit, self._full)
-            self._at = moment
+    def _owed(self, now: float) -> int:
+        return max(0, self.due - int(now * 1e9) * self.limit)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from intertie.core.policy.account import Account
-from intertie.core.policy.windows import Window
+from intertie.core.policy.limits import Level, Limit, Measure
+from intertie.core.policy.windows import Per, Window
+
+
+def allowed(cap: int) -> Limit:
+    return Limit("k", Level.KEY, "k", Measure.MONEY, cap, Per.DAY)
+
 
 FIRST, SECOND = Window("day:1", 0.0, 100.0), Window("day:2", 100.0, 200.0)
 
 
 def test_a_reservation_is_settled_in_the_window_it_was_made_in() -> None:
-    account = Account(100, FIRST)
+    account = Account(allowed(100), FIRST)
     where = account.reserve(80)
     account.enter(SECOND)
     assert account.free == 100
@@ -18,7 +24,7 @@ def test_a_reservation_is_settled_in_the_window_it_was_made_in() -> None:
 
 
 def test_more_than_reserved_is_recorded_in_full() -> None:
-    account = Account(100, FIRST)
+    account = Account(allowed(100), FIRST)
     account.settle(account.reserve(10), 10, 130)
     assert (account.spent, account.free) == (130, 0)
     assert not account.fits(1)
@@ -26,23 +32,23 @@ def test_more_than_reserved_is_recorded_in_full() -> None:
 
 
 def test_a_clock_that_goes_back_opens_no_window_again() -> None:
-    account = Account(100, SECOND, spent=40)
+    account = Account(allowed(100), SECOND, spent=40)
     account.enter(FIRST)
     assert (account.window, account.spent) == (SECOND, 40)
 
 
 def test_thresholds_are_told_once_per_window() -> None:
-    account = Account(100, FIRST)
+    account = Account(allowed(100), FIRST)
     account.settle(account.reserve(85), 85, 85)
-    assert account.crossed((100, 50, 80)) == [50, 80]
-    assert account.crossed((50, 80, 100)) == []
+    assert account.crossed() == [50, 80]
+    assert account.crossed() == []
     account.enter(SECOND)
     account.settle(account.reserve(100), 100, 100)
-    assert account.crossed((50, 80, 100)) == [50, 80, 100]
+    assert account.crossed() == [50, 80, 100]
 
 
 def test_a_cap_of_nothing_lets_only_free_calls_pass() -> None:
-    account = Account(0, FIRST)
+    account = Account(allowed(0), FIRST)
     assert account.fits(0)
     assert not account.fits(1)
-    assert account.crossed((50,)) == []
+    assert account.crossed() == []

@@ -71,6 +71,6 @@ def test_after_the_wait_it_fits_and_a_moment_before_it_does_not(
     wait = bucket.wait(units, now)
     if 0 < wait < math.inf:
         early = Bucket(limit, 0.0)
-        early._credit, early._at = bucket._credit, bucket._at
+        early.due = bucket.due
         assert early.wait(units, now + wait - 1e-3) > 0 or wait < 1e-3
         assert bucket.wait(units, now + wait + 1e-6) == 0

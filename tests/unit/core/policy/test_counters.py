@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from intertie.core.policy.account import Account
-from intertie.core.policy.counters import Counters, Grant, Refusal
+from intertie.core.policy.counters import Counters
 from intertie.core.policy.limits import Amounts, AtCap, Level, Limit, Measure, limit_id
+from intertie.core.policy.meters import Grant, Refusal
 from intertie.core.policy.windows import Per, Window, window
 
 KEYS = ("k1", "k2", "k3")
@@ -46,6 +47,14 @@ def of(key: str) -> list[Limit]:
     return [limit for limit in LIMITS if (limit.level, limit.holder) in holders]
 
 
+def take(counters: Counters, limits: list[Limit], amounts: Amounts, now: float, at: float) -> Grant | Refusal:
+    """What a call gets, or why it gets nothing."""
+    meters = counters.meters(limits, now, at)
+    outcome = meters.take(amounts, now, at) or meters.refusal(amounts, now, at)
+    assert outcome is not None
+    return outcome
+
+
 class Spending(RuleBasedStateMachine):
     """Calls begin, end, fail and are cancelled; the clock moves and jumps; the process dies and comes back."""
 
@@ -76,7 +85,7 @@ class Spending(RuleBasedStateMachine):
     def call(self, key: str, tokens: int, money: int) -> None:
         amounts = Amounts(1, tokens, money)
         free = {limit.id: self.counters.read(limit, self.now, self.at).remaining for limit in of(key)}
-        outcome = self.counters.take(of(key), amounts, self.now, self.at)
+        outcome = take(self.counters, of(key), amounts, self.now, self.at)
         wanted = {
             limit.id: 1 if limit.measure is Measure.CONCURRENCY else getattr(amounts, limit.measure.value)
             for limit in of(key)
@@ -93,9 +102,9 @@ class Spending(RuleBasedStateMachine):
     def end(self, which: int, share: int, twice: bool) -> None:
         key, grant, most, at = self.open.pop(which % len(self.open))
         used = Amounts(1, most.tokens * share // 100, most.money * share // 100)
-        self.counters.settle(grant, used, self.now)
+        grant.meters.settle(grant, used, self.now)
         if twice:
-            self.counters.settle(grant, most, self.now)
+            grant.meters.settle(grant, most, self.now)
         self.entries.append((key, at, used))
 
     @rule(seconds=st.sampled_from([0.01, 1.0, 61.0, 3700.0, 90_000.0]))
@@ -129,13 +138,14 @@ class Spending(RuleBasedStateMachine):
         for limit in LIMITS:
             account = self.counters.accounts().get(limit.id)
             if account is not None:
-                held = sum(one.amount for _, grant, _, _ in self.open for one in grant.held
-                           if one.limit.id == limit.id and one.window == account.window.id)  # fmt: skip
+                held = sum(amounts[which] for _, grant, amounts, _ in self.open
+                           for (one, which), where in zip(grant.meters.sums, grant.windows, strict=True)
+                           if one is account and where is account.window)  # fmt: skip
                 assert account.reserved == held, limit.id
 
     def teardown(self) -> None:
         for key, grant, most, at in self.open:
-            self.counters.settle(grant, most, self.now)
+            grant.meters.settle(grant, most, self.now)
             self.entries.append((key, at, most))
         assert all(not account.reserved for account in self.counters.accounts().values()), "phantom reservation"
         total = next(limit for limit in LIMITS if limit.per is Per.TOTAL)
@@ -152,13 +162,13 @@ def test_the_longest_wait_is_the_one_named() -> None:
     counters = Counters(lambda _limit, _window: 0, lambda *_: None)
     rate = _limit(Level.KEY, "k", Measure.REQUESTS, 1)
     budget = _limit(Level.KEY, "k", Measure.MONEY, 10, Per.HOUR)
-    first = counters.take([rate, budget], Amounts(1, 0, 10), 0.0, 0.0)
+    first = take(counters, [rate, budget], Amounts(1, 0, 10), 0.0, 0.0)
     assert isinstance(first, Grant)
-    counters.settle(first, Amounts(1, 0, 10), 0.0)
-    refused = counters.take([rate, budget], Amounts(1, 0, 1), 0.0, 60.0)
+    first.meters.settle(first, Amounts(1, 0, 10), 0.0)
+    refused = take(counters, [rate, budget], Amounts(1, 0, 1), 0.0, 60.0)
     assert isinstance(refused, Refusal)
     assert (refused.limit, refused.wait) == (budget, 3540.0)
-    never = counters.take([budget], Amounts(1, 0, 11), 0.0, 60.0)
+    never = take(counters, [budget], Amounts(1, 0, 11), 0.0, 60.0)
     assert isinstance(never, Refusal)
     assert never.wait == math.inf
 
@@ -166,8 +176,8 @@ def test_the_longest_wait_is_the_one_named() -> None:
 def test_what_is_reserved_may_come_back_soon() -> None:
     counters = Counters(lambda _limit, _window: 0, lambda *_: None)
     budget = _limit(Level.KEY, "k", Measure.MONEY, 10, Per.MONTH)
-    assert isinstance(counters.take([budget], Amounts(1, 0, 10), 0.0, 0.0), Grant)
-    refused = counters.take([budget], Amounts(1, 0, 5), 0.0, 0.0)
+    assert isinstance(take(counters, [budget], Amounts(1, 0, 10), 0.0, 0.0), Grant)
+    refused = take(counters, [budget], Amounts(1, 0, 5), 0.0, 0.0)
     assert isinstance(refused, Refusal)
     assert refused.wait == 1.0
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from intertie.core.policy.account import Account
-from intertie.core.policy.counters import Counters, Grant
+from intertie.core.policy.counters import Counters
 from intertie.core.policy.limits import Amounts, Level, Limit, Measure, Sums, limit_id
+from intertie.core.policy.meters import Grant
 from intertie.core.policy.windows import Per, window
 
 AT = 1_800_000_000.0
@@ -23,7 +24,7 @@ def _counters(told: list[int] | None = None) -> Counters:
 
 
 def _take(counters: Counters, amount: int) -> Grant:
-    grant = counters.take([BUDGET], Amounts(1, 0, amount), 0.0, AT)
+    grant = counters.meters([BUDGET], 0.0, AT).take(Amounts(1, 0, amount), 0.0, AT)
     assert isinstance(grant, Grant)
     return grant
 
@@ -35,7 +36,8 @@ def test_an_adopted_account_begins_with_what_the_books_say() -> None:
     counters.adopt(BUDGET, TODAY, 60)
     assert counters.read(BUDGET, 0.0, AT).remaining == 40
 
-    counters.settle(_take(counters, 25), Amounts(1, 0, 25), 0.0)
+    grant = _take(counters, 25)
+    grant.meters.settle(grant, Amounts(1, 0, 25), 0.0)
     assert told == [80]
 
 
@@ -47,7 +49,7 @@ def test_adopting_again_keeps_what_is_held() -> None:
     counters.adopt(BUDGET, TODAY, 10)
     assert counters.read(BUDGET, 0.0, AT).remaining == 60
 
-    counters.settle(grant, Amounts(1, 0, 20), 0.0)
+    grant.meters.settle(grant, Amounts(1, 0, 20), 0.0)
     account = counters.accounts()[BUDGET.id]
     assert (account.spent, account.reserved) == (30, 0)
 
@@ -55,11 +57,11 @@ def test_adopting_again_keeps_what_is_held() -> None:
 def test_a_covered_grant_counts_when_it_is_settled() -> None:
     """Once, though it is covered twice."""
     counters = _counters()
-    grant = Grant([])
+    grant = counters.nothing()
     counters.adopt(BUDGET, TODAY, 5)
     counters.cover(grant, BUDGET, AT)
     counters.cover(grant, BUDGET, AT)
-    counters.settle(grant, Amounts(1, 0, 7), 0.0)
+    grant.meters.settle(grant, Amounts(1, 0, 7), 0.0)
 
     account = counters.accounts()[BUDGET.id]
     assert (account.spent, account.reserved) == (12, 0)
@@ -75,7 +77,7 @@ def test_other_windows_of_the_same_limit_begin_afresh(zone: str) -> None:
     assert other != TODAY
     counters.adopt(BUDGET, other, 4)
     counters.cover(grant, BUDGET, AT)
-    counters.settle(grant, Amounts(1, 0, 9), 0.0)
+    grant.meters.settle(grant, Amounts(1, 0, 9), 0.0)
 
     account = counters.accounts()[BUDGET.id]
     assert (account.spent, account.reserved) == (13, 0)
@@ -85,8 +87,9 @@ def test_a_look_takes_nothing() -> None:
     """It only says what taking would."""
     counters = _counters()
     counters.adopt(BUDGET, TODAY, 0)
-    assert counters.look([BUDGET], Amounts(1, 0, 100), 0.0, AT) is None
-    refusal = counters.look([BUDGET], Amounts(1, 0, 101), 0.0, AT)
+    meters = counters.meters([BUDGET], 0.0, AT)
+    assert meters.refusal(Amounts(1, 0, 100), 0.0, AT) is None
+    refusal = meters.refusal(Amounts(1, 0, 101), 0.0, AT)
 
     assert refusal is not None
     assert refusal.limit is BUDGET

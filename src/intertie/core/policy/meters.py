@@ -1,0 +1,181 @@
+"""The states of the limits that some calls share, looked up once per configuration: what each of them takes from.
+
+This is on the path of every request, several times: so it is written in line, without a call per limit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from intertie.core.policy.account import Account
+from intertie.core.policy.bucket import MINUTE, Bucket
+from intertie.core.policy.limits import Amounts, Limit, Measure
+from intertie.core.policy.windows import Window, window
+
+
+class Refusal(NamedTuple):
+    """No room: which limit, and how many seconds until there may be (infinite: never in this window)."""
+
+    limit: Limit
+    wait: float
+
+
+class Places:
+    """How many calls run under a limit of concurrency."""
+
+    __slots__ = ("limit", "most", "running")
+
+    def __init__(self, limit: Limit) -> None:
+        self.limit = limit
+        self.most = limit.amount
+        self.running = 0
+
+    def __repr__(self) -> str:
+        return f"<Places {self.running} of {self.most} taken>"
+
+
+Tell = Callable[[Limit, int, Account], None]
+"""Called when an account reaches a threshold (percent)."""
+
+
+class Grant:
+    """What one call holds. Ended exactly once, by `settle`."""
+
+    __slots__ = ("amounts", "later", "meters", "open", "windows")
+
+    def __init__(self, meters: Meters, amounts: Amounts, windows: list[Window]) -> None:
+        self.meters = meters
+        self.amounts = amounts
+        self.windows = windows
+        """Of `meters.sums`, one each."""
+        self.later: list[tuple[Account, int, Window]] = []
+        """Accounts that came after it, of which it holds nothing and towards which it counts when it ends."""
+        self.open = True
+
+    def __repr__(self) -> str:
+        return f"<Grant {'open' if self.open else 'settled'} {self.meters!r}>"
+
+    def counts(self, account: Account) -> bool:
+        """Whether it will count in the account's present window."""
+        held = zip(self.meters.sums, self.windows, strict=True)
+        found = [(one, where) for (one, _), where in held] + [(one, where) for one, _, where in self.later]
+        return any(one is account and where is account.window for one, where in found)
+
+
+class Meters:
+    """Limits with their states. Times: `now` monotonic for rates, `at` UTC seconds for windows."""
+
+    __slots__ = ("_tell", "places", "rates", "sums")
+
+    def __init__(
+        self,
+        places: tuple[Places, ...],
+        rates: tuple[tuple[Limit, Bucket, int], ...],
+        sums: tuple[tuple[Account, int], ...],
+        tell: Tell,
+    ) -> None:
+        self.places = places
+        self.rates = rates
+        """With the place of what each counts in `Amounts`; so for the sums."""
+        self.sums = sums
+        self._tell = tell
+
+    def __bool__(self) -> bool:
+        return bool(self.places or self.rates or self.sums)
+
+    def __repr__(self) -> str:
+        return f"<Meters {len(self.rates)} rates, {len(self.places)} places, {len(self.sums)} sums>"
+
+    def take(self, amounts: Amounts, now: float, at: float) -> Grant | None:
+        """Hold `amounts` of every limit, or of none: then `refusal` says why."""
+        for places in self.places:
+            if places.running >= places.most:
+                return None
+        moment = int(now * 1e9)
+        for _, bucket, which in self.rates:
+            base = moment * bucket.limit
+            if bucket.due < base:  # noqa: PLR1730 (a call costs as much as all the rest)
+                bucket.due = base
+            if bucket.due + amounts[which] * MINUTE > base + bucket.full:
+                return None
+        for account, which in self.sums:
+            if at >= account.window.end:
+                _turn(account, at)
+            amount = amounts[which]
+            if amount > 0 and account.spent + account.reserved + amount > account.cap:
+                return None
+        for places in self.places:
+            places.running += 1
+        for _, bucket, which in self.rates:
+            bucket.due += amounts[which] * MINUTE
+        windows = []
+        for account, which in self.sums:
+            account.reserved += amounts[which]
+            windows.append(account.window)
+        return Grant(self, amounts, windows)
+
+    def refusal(self, amounts: Amounts, now: float, at: float) -> Refusal | None:
+        """The limit without room that takes longest to have some; takes nothing."""
+        waits = [Refusal(one.limit, 1.0) for one in self.places if one.running >= one.most]
+        waits += [Refusal(limit, bucket.wait(amounts[which], now)) for limit, bucket, which in self.rates]
+        for account, which in self.sums:
+            if at >= account.window.end:
+                _turn(account, at)
+            if not account.fits(amounts[which]):
+                waits.append(Refusal(account.limit, _shortage(account, amounts[which], at)))
+        longest = max(waits, key=_wait, default=None)
+        return longest if longest is not None and longest.wait > 0 else None
+
+    def settle(self, grant: Grant, actual: Amounts, now: float) -> None:
+        """End a grant of these limits with what was really taken. A second call changes nothing."""
+        if not grant.open:
+            return
+        grant.open = False
+        taken = grant.amounts
+        for places in self.places:
+            places.running -= 1
+        for _, bucket, which in self.rates:
+            excess = actual[which] - taken[which]
+            if excess:
+                bucket.take(excess, now)
+        for (account, which), held_in in zip(self.sums, grant.windows, strict=True):
+            if held_in is account.window:
+                account.reserved -= taken[which]
+                account.spent += actual[which]
+                if account.spent >= account.due:
+                    self._told(account)
+        for account, which, held_in in grant.later:
+            account.settle(held_in, 0, actual[which])
+            if account.spent >= account.due:
+                self._told(account)
+
+    def _told(self, account: Account) -> None:
+        for percent in account.crossed():
+            self._tell(account.limit, percent, account)
+
+
+def which(limit: Limit) -> int:
+    """Where in `Amounts` stands what a limit counts."""
+    measure = limit.measure
+    return 0 if measure is Measure.REQUESTS else 1 if measure is Measure.TOKENS else 2
+
+
+def _wait(refusal: Refusal) -> float:
+    return refusal.wait
+
+
+def _turn(account: Account, at: float) -> None:
+    limit = account.limit
+    assert limit.per is not None
+    account.enter(window(limit.per, limit.zone, at))
+
+
+def _shortage(account: Account, amount: int, at: float) -> float:
+    """Seconds until an amount that does not fit may: what is reserved may come back soon; only what is spent waits for
+    the window's end.
+    """
+    if amount <= account.cap - account.spent:
+        return 1.0
+    return max(1.0, account.window.end - at) if amount <= account.cap else math.inf
