@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -16,7 +18,13 @@ BYTES_PER_TOKEN: Final = 4
 """English text in common tokenisers; used only where nobody counted."""
 
 _TOKENS_PER_ATTACHMENT: Final = 800
+_CONTENT: Final = ("messages", "input")
+_TEXT: Final = ("prompt", "tools", "functions", "suffix", "documents")
 _BASE64: Final = b";base64,"
+_ATTACHED: Final = re.compile(rb'"(url|image_url|file_data)"\s*:\s*"data:[^"]{0,100};base64,')
+"""Where an attachment begins. In a text its quotes would be escaped, so no text can pass for one."""
+_MOST_ATTACHED: Final = 1000
+"""Attachments that are looked at; more than that are text."""
 
 
 class _InputDetails(msgspec.Struct):
@@ -71,21 +79,25 @@ def read_usage(raw: bytes | msgspec.Raw) -> Usage | None:
 
 def estimate_input(fields: Mapping[str, msgspec.Raw]) -> int:
     """Tokens of a request's content by its size; a base64 attachment counts as one picture, not as text."""
-    size = 0
-    attachments = 0
-    for name in ("messages", "prompt", "input", "tools", "functions"):
-        raw = fields.get(name)
-        if raw is None:
-            continue
-        content = bytes(raw)
-        size += len(content)
-        at = content.find(_BASE64)
-        while at >= 0:
-            end = content.find(b'"', at)
-            size -= (end if end > 0 else len(content)) - at
-            attachments += 1
-            at = content.find(_BASE64, end) if end > 0 else -1
+    size = attachments = 0
+    for name in _TEXT:
+        if name in fields:
+            size += len(bytes(fields[name]))
+    for name in _CONTENT:
+        if name in fields:
+            content = bytes(fields[name])
+            size += len(content)
+            for _, length in attached(content):
+                size -= length
+                attachments += 1
     return size // BYTES_PER_TOKEN + attachments * _TOKENS_PER_ATTACHMENT
+
+
+def attached(content: bytes) -> Iterator[tuple[bool, int]]:
+    """The base64 attachments of a raw `messages` or `input` member: whether it is a picture, and its bytes."""
+    if _BASE64 in content:
+        for found in islice(_ATTACHED.finditer(content), _MOST_ATTACHED):
+            yield found[1] != b"file_data", content.find(b'"', found.end()) - found.end()
 
 
 def estimate_output(content_bytes: int, pieces: int) -> int:

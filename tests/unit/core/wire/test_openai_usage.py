@@ -48,6 +48,29 @@ def test_a_picture_counts_as_a_picture_not_as_text() -> None:
     assert 800 <= estimate_input(fields) < 900
 
 
+@pytest.mark.parametrize(
+    "text", [b";base64,", rb"\"url\": \"data:;base64,", b"data:image/png;base64,", b";base64,;base64,"]
+)
+def test_a_text_that_looks_like_an_attachment_counts_as_text(text: bytes) -> None:
+    """It is read by the model, word by word, and a client that leaves early is charged by this estimate."""
+    fields = members(b'{"messages":[{"role":"user","content":"' + text + b"word " * 10_000 + b'"}]}')
+    assert estimate_input(fields) > 12_000
+
+
+def test_slashes_may_be_escaped_in_an_attachment() -> None:
+    """As some languages write them."""
+    fields = members(
+        rb'{"input":[{"type":"input_image","image_url":"data:image\/png;base64,' + rb"A\/" * 9000 + b'"}]}'
+    )
+    assert 800 <= estimate_input(fields) < 900
+
+
+def test_more_attachments_than_anybody_sends_are_text() -> None:
+    """So that looking at them stays cheap."""
+    fields = members(b'{"messages":[' + b'{"url":"data:;base64,AAAAAAAAAAAAAAAAAAAA"},' * 5000 + b"0]}")
+    assert estimate_input(fields) < 1000 * 800 + 5000 * 12
+
+
 def test_estimates_follow_size_and_never_fall_below_the_pieces_sent() -> None:
     assert estimate_output(400, 3) == 100
     assert estimate_output(4, 30) == 30
