@@ -24,7 +24,10 @@ _PICTURE_ESCAPED: Final = re.compile(
 _TOKENS_PER_PICTURE: Final = 3200
 _INTEGER: Final[msgspec.json.Decoder[int | None]] = msgspec.json.Decoder(int | None)
 _PROMPTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_NAMES: Final = ("max_tokens", "max_completion_tokens")
+_NAMES: Final = {
+    Operation.CHAT: ("max_tokens", "max_completion_tokens"),
+    Operation.COMPLETION: ("max_tokens",),
+}
 _CHOICES: Final = ("n", "best_of")
 _CONTENT: Final = ("messages", "input")
 _MALFORMED: Final = (msgspec.DecodeError, RecursionError)
@@ -65,7 +68,7 @@ def size(call: Call, estimate: int | None = None) -> Size:
     if call.operation is Operation.EMBEDDING:
         return Size(estimate, largest, 0, 1)
     declared: int | None = None
-    for name in _NAMES:  # of two bounds the larger counts: which one holds is for the provider to choose
+    for name in _NAMES[call.operation]:  # of two bounds the larger counts: which one holds is for the provider to choose
         if name in fields and (given := _count(fields[name], name, 0)) is not None:
             declared = given if declared is None else max(declared, given)
     choices = 1

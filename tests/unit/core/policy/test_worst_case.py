@@ -57,6 +57,13 @@ def test_completions_answer_each_prompt(prompt: object, more: dict[str, Any], ch
     assert size(_call(Operation.COMPLETION, prompt=prompt, **more)).choices == choices
 
 
+def test_a_text_completion_is_bounded_by_the_one_name_it_knows() -> None:
+    """Nobody reads the newer name there, so it bounds nothing."""
+    asked = _call(Operation.COMPLETION, prompt="one", max_completion_tokens=1)
+    assert size(asked).declared is None
+    assert size(_call(Operation.COMPLETION, prompt="one", max_completion_tokens=1, max_tokens=9)).declared == 9
+
+
 def test_embeddings_have_no_output() -> None:
     """Whatever stands in the call."""
     assert size(_call(Operation.EMBEDDING, input="text", max_tokens=5)).output(DEFAULT_OUTPUT) == 0
