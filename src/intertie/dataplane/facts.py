@@ -134,7 +134,7 @@ def _content(rules: Iterable[Rule], call: Call) -> frozenset[str]:
 def _plain(raw: bytes) -> bytes:
     """Raw JSON without attachments and with its escapes resolved, so that none of them hides a word's beginning."""
     kept, at = [], 0
-    for start, end in attachments(raw):
+    for start, end, _ in attachments(raw):
         kept.append(raw[at:start])
         at = end
     raw = b"".join((*kept, raw[at:])) if kept else raw

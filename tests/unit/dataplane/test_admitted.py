@@ -136,7 +136,7 @@ async def test_a_client_that_leaves_leaves_nothing_reserved() -> None:
 
 async def test_what_is_held_for_others_may_come_back() -> None:
     """A budget that is full only of reservations says so, and that a retry may help."""
-    bed = Bed([_budget(90)], [Script(STALL, headers=JSON)] * 2)
+    bed = Bed([_budget(150)], [Script(STALL, headers=JSON)] * 2)
     running = asyncio.create_task(bed.ask())
     while not bed.transports["up0"].open_now:
         await asyncio.sleep(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -10,16 +11,23 @@ import msgspec
 from intertie.core.errors import BadCall
 from intertie.core.pricing import MAX_TOKENS, PER
 from intertie.core.terms import Call, Operation, Price
-from intertie.core.wire.openai_usage import BYTES_PER_TOKEN, estimate_input
+from intertie.core.wire.openai_usage import attachments, estimate_input
 
 DEFAULT_OUTPUT: Final = 4096
 """Output tokens of a call that must be bounded and does not say, unless its project does."""
 
 _PICTURE: Final = b'"image_url"'
+_PICTURE_ESCAPED: Final = re.compile(
+    b'"' + b"".join(rb"(?:%c|\\u00%02x)" % (letter, letter) for letter in b"image_url") + b'"', re.IGNORECASE
+)
+"""The same in any of its spellings."""
 _TOKENS_PER_PICTURE: Final = 3200
 _INTEGER: Final[msgspec.json.Decoder[int | None]] = msgspec.json.Decoder(int | None)
 _PROMPTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_NAMES: Final = ("max_tokens", "max_completion_tokens")
+_NAMES: Final = {
+    Operation.CHAT: ("max_tokens", "max_completion_tokens"),
+    Operation.COMPLETION: ("max_tokens",),
+}
 _CHOICES: Final = ("n", "best_of")
 _CONTENT: Final = ("messages", "input")
 _MALFORMED: Final = (msgspec.DecodeError, RecursionError)
@@ -31,7 +39,7 @@ class Size(NamedTuple):
     estimate: int
     """Of its input, as likely."""
     largest: int
-    """Of its input, at most: no tokeniser makes more than one token of a byte."""
+    """Of its input, at most: no tokeniser makes more than one token of a byte of the body."""
     declared: int | None
     """Of the output of one choice, as far as the caller allows; `None`: not said."""
     choices: int
@@ -49,17 +57,20 @@ def size(call: Call, estimate: int | None = None) -> Size:
     """
     fields = call.fields
     estimate = estimate_input(fields) if estimate is None else estimate
-    # The estimate takes a token for four bytes (and rounds down), so four of them are the bytes.
-    largest = (estimate + 1) * BYTES_PER_TOKEN
+    # All of the body, since nobody knows which members a provider shows to its model; pictures by their number.
+    largest = call.size
     for name in _CONTENT:
-        if name in fields and _PICTURE in (content := bytes(fields[name])):
-            largest += content.count(_PICTURE) * _TOKENS_PER_PICTURE
-    if "response_format" in fields:
-        largest += len(bytes(fields["response_format"]))
+        if name in fields:
+            content = bytes(fields[name])
+            largest += _pictures(content) * _TOKENS_PER_PICTURE
+            largest -= sum(one.end - one.start for one in attachments(content) if one.picture)
+    largest = max(largest, estimate)
     if call.operation is Operation.EMBEDDING:
         return Size(estimate, largest, 0, 1)
     declared: int | None = None
-    for name in _NAMES:  # of two bounds the larger counts: which one holds is for the provider to choose
+    for name in _NAMES[
+        call.operation
+    ]:  # of two bounds the larger counts: the provider chooses
         if name in fields and (given := _count(fields[name], name, 0)) is not None:
             declared = given if declared is None else max(declared, given)
     choices = 1
@@ -81,6 +92,12 @@ def bounded(call: Call, output: int) -> Call:
     """The call with `output` as the most tokens of one choice, by the name that every provider's file knows."""
     limit = msgspec.Raw(b"%d" % output)
     return msgspec.structs.replace(call, fields={**call.fields, "max_tokens": limit})
+
+
+def _pictures(content: bytes) -> int:
+    if b"\\u" in content:
+        return sum(1 for _ in _PICTURE_ESCAPED.finditer(content))
+    return content.count(_PICTURE)
 
 
 def _count(raw: msgspec.Raw, name: str, least: int) -> int | None:

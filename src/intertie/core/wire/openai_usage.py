@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Final
+from itertools import islice
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -17,11 +18,15 @@ BYTES_PER_TOKEN: Final = 4
 """English text in common tokenisers; used only where nobody counted."""
 
 _TOKENS_PER_ATTACHMENT: Final = 800
+_CONTENT: Final = ("messages", "input")
+_TEXT: Final = ("prompt", "tools", "functions", "suffix", "documents")
 _BASE64: Final = b";base64,"
-_KEY: Final = re.compile(rb'"(?:url|image_url|video_url|file_data)"[ \t\r\n]{0,16}:[ \t\r\n]{0,16}\Z')
+_KEY: Final = re.compile(rb'"(url|image_url|video_url|file_data)"[ \t\r\n]{0,16}:[ \t\r\n]{0,16}\Z')
 """What stands in front of an attachment. In a text its quotation marks would be escaped."""
 _LONGEST_KEY: Final = 48
 _LONGEST_TYPE: Final = 200
+_MOST_ATTACHED: Final = 1000
+"""Attachments that are looked at; more than that are text."""
 
 
 class _InputDetails(msgspec.Struct):
@@ -74,36 +79,48 @@ def read_usage(raw: bytes | msgspec.Raw) -> Usage | None:
     return usage
 
 
-def attachments(content: bytes) -> Iterator[tuple[int, int]]:
-    """Where base64 attachments begin and end in raw JSON: the data of `"url": "data:…;base64,…"` and the like.
+class Attachment(NamedTuple):
+    """Where one begins and ends in raw JSON, and whether it is to be looked at, not read."""
+
+    start: int
+    end: int
+    picture: bool
+
+
+def attachments(content: bytes) -> Iterator[Attachment]:
+    """The base64 data of `"url": "data:…;base64,…"` and the like in raw JSON.
 
     Only whole strings in the place of an attachment: words of a text that look like one are words all the same.
     """
+    return islice(_attachments(content), _MOST_ATTACHED) if _BASE64 in content else iter(())
+
+
+def _attachments(content: bytes) -> Iterator[Attachment]:
     at = content.find(_BASE64)
     while at >= 0:
         start, end = content.rfind(b'"', max(0, at - _LONGEST_TYPE), at), at + len(_BASE64)
         is_url = start >= 0 and content.startswith(b"data:", start + 1)
-        if is_url and _KEY.search(content, max(0, start - _LONGEST_KEY), start):
+        if is_url and (key := _KEY.search(content, max(0, start - _LONGEST_KEY), start)):
             closing = content.find(b'"', end)
             end = closing if closing > 0 else len(content)
-            yield at, end
+            yield Attachment(at, end, key[1] != b"file_data")
         at = content.find(_BASE64, end)
 
 
 def estimate_input(fields: Mapping[str, msgspec.Raw]) -> int:
     """Tokens of a request's content by its size; a base64 attachment counts as one picture, not as text."""
-    size = 0
-    pictures = 0
-    for name in ("messages", "prompt", "input", "tools", "functions"):
-        raw = fields.get(name)
-        if raw is None:
-            continue
-        content = bytes(raw)
-        size += len(content)
-        for start, end in attachments(content):
-            size -= end - start
-            pictures += 1
-    return size // BYTES_PER_TOKEN + pictures * _TOKENS_PER_ATTACHMENT
+    size = found = 0
+    for name in _TEXT:
+        if name in fields:
+            size += len(bytes(fields[name]))
+    for name in _CONTENT:
+        if name in fields:
+            content = bytes(fields[name])
+            size += len(content)
+            for one in attachments(content):
+                size -= one.end - one.start
+                found += 1
+    return size // BYTES_PER_TOKEN + found * _TOKENS_PER_ATTACHMENT
 
 
 def estimate_output(content_bytes: int, pieces: int) -> int:

@@ -57,6 +57,13 @@ def test_completions_answer_each_prompt(prompt: object, more: dict[str, Any], ch
     assert size(_call(Operation.COMPLETION, prompt=prompt, **more)).choices == choices
 
 
+def test_a_text_completion_is_bounded_by_the_one_name_it_knows() -> None:
+    """Nobody reads the newer name there, so it bounds nothing."""
+    asked = _call(Operation.COMPLETION, prompt="one", max_completion_tokens=1)
+    assert size(asked).declared is None
+    assert size(_call(Operation.COMPLETION, prompt="one", max_completion_tokens=1, max_tokens=9)).declared == 9
+
+
 def test_embeddings_have_no_output() -> None:
     """Whatever stands in the call."""
     assert size(_call(Operation.EMBEDDING, input="text", max_tokens=5)).output(DEFAULT_OUTPUT) == 0
@@ -114,3 +121,45 @@ def test_pictures_by_address_are_counted() -> None:
     bare, seen = size(_call()), size(_call(messages=[{"role": "user", "content": [part]}]))
 
     assert seen.largest > bare.largest + 3000
+
+
+LONG = "word " * 20_000
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": "user", "content": ";base64," + LONG}]},
+        {"messages": [{"role": "user", "content": '"url": "data:image/png;base64,' + LONG}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "data:image/png;base64," + LONG}]}]},
+        {"tools": [{"type": "function", "function": {"url": "data:image/png;base64," + LONG}}]},
+        {"documents": [{"title": "a", "text": LONG}]},
+        {"suffix": LONG},
+        {"vendor_prompt": LONG},
+    ],
+)
+def test_nothing_that_a_model_may_see_is_left_out_of_the_most(fields: dict[str, Any]) -> None:
+    """Wherever it stands in the body, and whatever it pretends to be."""
+    assert size(_call(**fields)).largest >= len(LONG)
+
+
+def test_an_attached_picture_counts_as_a_picture_and_a_file_by_its_size() -> None:
+    """How many tokens a picture takes does not depend on its bytes; for a document its bytes are all that is known."""
+    data = "QUJD" * 50_000
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + data}}
+    document = {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64," + data}}
+    seen, read = (size(_call(messages=[{"role": "user", "content": [part]}])) for part in (picture, document))
+
+    assert 3000 < seen.largest < 10_000
+    assert read.largest > len(data)
+
+
+def test_a_picture_counts_however_its_name_is_spelt() -> None:
+    """JSON has more than one spelling for every letter."""
+    plain = (
+        b'{"model": "m", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "https://x"}]}]}'
+    )
+    spelt = plain.replace(b"image_url", rb"\u0069m\u0061ge\u005Furl")
+    found = [size(peek(body, Operation.CHAT, "req_1")).largest for body in (plain, spelt)]
+
+    assert min(found) > 3000

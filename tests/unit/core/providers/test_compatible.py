@@ -62,7 +62,7 @@ def test_quirks_drop_and_rename_members_of_chat() -> None:
 )
 def test_a_null_under_the_new_name_takes_no_bound_away(members: dict[str, object], limit: int) -> None:
     """Clients send null for what they leave out; a bound on the output must not get lost over it."""
-    assert sent(Quirky(), call(**{"max_tokens": 5, **members}))[1] == {"model": "inner", "limit": limit}
+    assert sent(Quirky(), call(Operation.CHAT, **{"max_tokens": 5, **members}))[1] == {"model": "inner", "limit": limit}
 
 
 def test_a_completion_is_not_renamed() -> None:

@@ -73,9 +73,23 @@ def test_attachments_are_found_wherever_they_stand() -> None:
         b'{"image_url":"data:image\\/png;base64,AA\\/A"}',
         b'{"file_data":"data:application/pdf;base64,AAAA',
     ):
-        ((start, end),) = attachments(raw)
+        ((start, end, _),) = attachments(raw)
         assert raw[start:end].startswith(b";base64,AA")
         assert b'"' not in raw[start:end]
+
+
+def test_slashes_may_be_escaped_in_an_attachment() -> None:
+    """As some languages write them."""
+    fields = members(
+        rb'{"input":[{"type":"input_image","image_url":"data:image\/png;base64,' + rb"A\/" * 9000 + b'"}]}'
+    )
+    assert 800 <= estimate_input(fields) < 900
+
+
+def test_more_attachments_than_anybody_sends_are_text() -> None:
+    """So that looking at them stays cheap."""
+    fields = members(b'{"messages":[' + b'{"url":"data:;base64,AAAAAAAAAAAAAAAAAAAA"},' * 5000 + b"0]}")
+    assert estimate_input(fields) < 1000 * 800 + 5000 * 12
 
 
 def test_estimates_follow_size_and_never_fall_below_the_pieces_sent() -> None:
