@@ -143,6 +143,8 @@ def test_lines_to_paste_say_what_stands_in_their_way(gateway: Gateway) -> None:
     assert "not encrypted" in plain["hint"]
     assert plain["shell"].endswith(" sh -s -- --insecure")
     assert plain["installed"].endswith(" --insecure")
+    script = "& ([scriptblock]::Create((irm 'http://10.0.0.5:8080/install.ps1'))) -Insecure"
+    assert plain["powershell"].endswith(f"; {script}")
     assert """'https://ai.example.com/$(id)'"'"'/install.sh'""" in odd["shell"]
     assert "irm 'https://ai.example.com/$(id)''/install.ps1'" in odd["powershell"]
 
