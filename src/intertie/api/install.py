@@ -48,7 +48,7 @@ _REASONS: Final = {
     # Not `exit`: where this is run by `iex`, that would close the window before anybody has read the reason.
     "install.ps1": "# No installer: this only says why not.\nthrow {reason}\n",
 }
-"""What scripts do in place of the installer. With status 200, since `curl -f` and `irm` show nobody the body of another."""
+"""What scripts do in place of the installer, with status 200: `curl -f` and `irm` show nobody the body of another."""
 
 
 class NoAddress(Exception):
