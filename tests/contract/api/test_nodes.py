@@ -38,7 +38,7 @@ def test_a_node_is_shown_with_what_its_link_knows(gateway: Gateway) -> None:
         *("id", "name", "state", "online", "serving", "reason", "trust", "labels", "drained", "slots", "slots_cap"),
         *("lanes_busy", "lanes_parked", "in_flight", "queue", "idle_seconds", "online_since", "models", "runtimes"),
         *("hardware", "version", "platform", "address", "enrolled_at", "enrolled_by", "last_seen_at", "revoked_at"),
-        "ephemeral",
+        *("ephemeral", "standing"),
     }  # fmt: skip
     assert (away["online"], away["serving"], away["reason"]) == (False, "offline", "has not connected yet")
     assert (there["online"], there["serving"], there["reason"]) == (True, "idle_wait", "the machine is in use")
