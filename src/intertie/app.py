@@ -359,8 +359,10 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
+        # The message of `create_server` says the address a second time; a name that has none has no such number.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise Misconfigured(
-            f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port or --host"
+            f"cannot listen on {host} port {port}: {reason}; choose another with --port or --host"
         ) from error
 
 

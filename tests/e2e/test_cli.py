@@ -312,3 +312,14 @@ def _printed(gateway: Gateway, last: str) -> str:
         assert time.monotonic() < deadline, shown
         time.sleep(0.02)
     return shown
+
+
+def test_a_taken_port_is_told_with_its_holder(gateway: Gateway, tmp_path: Path) -> None:
+    """At the start, on one line, with the way out; nothing is left in the new data folder."""
+    port = gateway.url.rpartition(":")[2]
+    ran = gateway.run("up", "--port", port, "--data", str(tmp_path / "new"))
+
+    assert ran.returncode == 1
+    assert f"port {port} is taken by another Intertie gateway" in ran.stderr
+    assert "--port 809" in ran.stderr
+    assert not (tmp_path / "new").exists()

@@ -74,6 +74,11 @@ def test_a_node_from_its_token_to_its_removal(gateway: Gateway) -> None:
     assert gateway.cli("nodes", "label", "big-rig", "lab")["labels"] == ["lab"]
     assert gateway.cli("nodes", "set", "big-rig", "--slots", "2", "--trust", "own")["slots_cap"] == 2
     assert gateway.cli("nodes", "revoke", "big-rig")["state"] == "revoked"
+    listed = printed(gateway, "nodes", "list")
+    assert "big-rig" not in listed
+    assert "1 that left or was revoked: intertie nodes list --all" in listed
+    assert "big-rig" in printed(gateway, "nodes", "list", "--all")
+    assert [row["standing"] for row in gateway.cli("nodes", "list")] == ["revoked"]
     again = gateway.cli("nodes", "token", "big-rig", "--for", "big-rig", "--pending")
     assert enrol(gateway, again["token"])["node"] == node
     assert gateway.cli("nodes", "approve", "big-rig")["state"] == "active"

@@ -283,7 +283,7 @@ def _leave(options: argparse.Namespace, prog: str) -> int:
     home = folder(options.data)
     _need_node(home, damaged_too=True)
     note: Callable[[str], None] = lambda text: terminal.say(text, error=options.json)  # noqa: E731
-    told = leave.leave(home, note)
+    told = leave.leave(home, note, for_good=not options.keep_key)
     if not options.keep_key:
         leave.remove(home)
     if options.json:
@@ -293,7 +293,7 @@ def _leave(options: argparse.Namespace, prog: str) -> int:
     else:
         terminal.say("This machine is no node any more; its key is gone.")
         if not told:
-            terminal.say("The gateway could not be told. Its operators see the node as offline and may revoke it.")
+            terminal.say("The gateway could not be told. Its operators see the node as offline and may remove it.")
     return 0
 
 

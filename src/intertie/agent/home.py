@@ -106,6 +106,8 @@ class Intent(NamedTuple):
     paused: bool = False
     until: float | None = None
     leaving: bool = False
+    for_good: bool = False
+    """With `leaving`: the key goes, too."""
 
 
 def read_intent(home: Path) -> Intent:
@@ -113,7 +115,8 @@ def read_intent(home: Path) -> Intent:
     try:
         members = json.loads((home / INTENT).read_text("utf-8"))
         until = members.get("until")
-        return Intent(bool(members["paused"]), None if until is None else float(until), bool(members.get("leaving")))
+        leaving, for_good = bool(members.get("leaving")), bool(members.get("for_good"))
+        return Intent(bool(members["paused"]), None if until is None else float(until), leaving, for_good)
     except FileNotFoundError:
         return Intent()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -39,18 +39,20 @@ _GRACE: Final = 15.0
 _LOOK: Final = 0.1
 
 
-def leave(folder: Path, note: Callable[[str], None]) -> bool:
+def leave(folder: Path, note: Callable[[str], None], *, for_good: bool) -> bool:
     """Make the running agent drain and end, or tell the gateway from here. True if the gateway was told.
+
+    `for_good`: the key goes, too, so the gateway need not keep the node among those that may come back.
 
     Raises `Problem` if the running agent does not end.
     """
     if agent_runs(folder):
-        return _end_agent(folder, note)
+        return _end_agent(folder, note, for_good=for_good)
     try:
         identity = Identity.load(folder)
     except (NotEnrolled, KeyUnusable):
         return False
-    return asyncio.run(_tell(identity))
+    return asyncio.run(_tell(identity, for_good=for_good))
 
 
 def remove(folder: Path) -> None:
@@ -65,10 +67,10 @@ def remove(folder: Path) -> None:
         folder.rmdir()
 
 
-def _end_agent(folder: Path, note: Callable[[str], None]) -> bool:
+def _end_agent(folder: Path, note: Callable[[str], None], *, for_good: bool) -> bool:
     connected = bool(read_status(folder).get("link", {}).get("connected"))
     limit = _limit(folder)
-    write_intent(folder, Intent(leaving=True))
+    write_intent(folder, Intent(leaving=True, for_good=for_good))
     note(f"The agent lets running answers finish, for {spell(limit)} at most …")
     end = time.monotonic() + limit + _GRACE
     while agent_runs(folder):
@@ -87,7 +89,7 @@ def _limit(folder: Path) -> float:
         return Wishes().yield_seconds
 
 
-async def _tell(identity: Identity) -> bool:
+async def _tell(identity: Identity, *, for_good: bool) -> bool:
     """Connect for a moment, with nothing to offer, and say goodbye."""
     connected = asyncio.Event()
 
@@ -103,7 +105,7 @@ async def _tell(identity: Identity) -> bool:
     try:
         async with asyncio.timeout(_REACH):
             await connected.wait()
-        await link.leave(0.0, REASON)
+        await link.leave(0.0, REASON, for_good=for_good)
     except TimeoutError:
         return False
     finally:

@@ -79,6 +79,7 @@ class Link:
         self._backoff = Backoff()
         self._hurry = asyncio.Event()
         self._done = asyncio.Event()
+        self._farewell: dict[str, Any] = {}
         self._inventory: dict[str, Any] | None = None
         self._status: dict[str, Any] | None = None
         self._status_since = 0.0
@@ -130,11 +131,12 @@ class Link:
         for control in [*self._old, *([self._control] if self._control is not None else [])]:
             control.close()
 
-    async def leave(self, seconds: float, reason: str) -> None:
-        """Take nothing new, let what runs end within `seconds`, then close."""
+    async def leave(self, seconds: float, reason: str, *, for_good: bool = False) -> None:
+        """Take nothing new, let what runs end within `seconds`, then close. `for_good`: the key will be gone."""
         self._forwarder.stopping = Refusal.DRAINING
+        self._farewell = {"reason": reason, "for_good": for_good}
         if self._control is not None:
-            self._control.say(Say.LEAVE, {"reason": reason})
+            self._control.say(Say.LEAVE, self._farewell)
         self._lanes.retire()
         try:
             async with asyncio.timeout(seconds):
@@ -232,7 +234,7 @@ class Link:
         )  # fmt: skip
         _LOG.info("connected to %s as %s", self._identity.origin, welcome.name)
         if self._forwarder.stopping is not None:
-            control.say(Say.LEAVE, {"reason": "this node is leaving"})
+            control.say(Say.LEAVE, self._farewell)
             return
         if self._inventory is not None:
             control.say(Say.INVENTORY, self._inventory)

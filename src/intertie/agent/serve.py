@@ -125,7 +125,7 @@ class Agent:
         finally:
             lock.release()
 
-    def stop(self, reason: str = "stopped") -> None:
+    def stop(self, reason: str = "stopped", *, for_good: bool = False) -> None:
         """Take no new work, let running answers finish within the owner's limit, then end. At once when said twice."""
         if self._leaving:
             self._link.close()
@@ -134,7 +134,7 @@ class Agent:
         self._leaving = reason
         self._judge()
         self._say(f"Leaving ({reason}); what runs may finish within {spell(self._wishes.yield_seconds)}.")
-        self._spawn(self._leave(reason))
+        self._spawn(self._leave(reason, for_good=for_good))
 
     # -- beginning and ending ----------------------------------------------------------------------------------------
 
@@ -183,8 +183,8 @@ class Agent:
             self._write_status(stopped=True)
             self._keep_rates()
 
-    async def _leave(self, reason: str) -> None:
-        await self._link.leave(self._wishes.yield_seconds, reason)
+    async def _leave(self, reason: str, *, for_good: bool) -> None:
+        await self._link.leave(self._wishes.yield_seconds, reason, for_good=for_good)
         self._over.set()
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
@@ -315,7 +315,7 @@ class Agent:
             # From here on by a clock that never jumps.
             self._resume_at = time.monotonic() + max(0.0, intent.until - time.time())
         if intent.leaving and not self._leaving:
-            self.stop("the owner left")
+            self.stop("the owner left", for_good=intent.for_good)
         self._judge()
 
     def _take_wishes(self) -> None:

@@ -43,6 +43,12 @@ _PARTS: Final = {
 }
 """Places that other files fill."""
 _FILES: Final = "application/octet-stream"
+_REASONS: Final = {
+    "install.sh": "#!/bin/sh\n# No installer: this only says why not.\n>&2 printf '%s\\n' {reason}\nexit 1\n",
+    # Not `exit`: where this is run by `iex`, that would close the window before anybody has read the reason.
+    "install.ps1": "# No installer: this only says why not.\nthrow {reason}\n",
+}
+"""What scripts do in place of the installer, with status 200: `curl -f` and `irm` show nobody the body of another."""
 
 
 class NoAddress(Exception):
@@ -129,7 +135,9 @@ async def _script(request: Request, state: AdminState, name: str, kind: str) -> 
     try:
         where = address(state.public_url, request)
     except NoAddress as problem:
-        # A comment in every one of these languages, so that nothing happens to whoever runs it.
+        if (script := _REASONS.get(name)) is not None:
+            return Response(script.format(reason=_quoted(name, f"Not installed. {problem}")), media_type=kind)
+        # A file to keep: better none than a wrong one. A comment, so that nothing happens to whoever builds from it.
         return Response(f"# {problem}\n", 409, media_type=kind)
     return Response(fill(name, where, await _files(state)), media_type=kind)
 

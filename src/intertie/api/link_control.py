@@ -148,8 +148,7 @@ class ControlLane(Wired):
         if attached is not None:
             who = attached.who
             _LOG.info("node %s disconnected: %s", who.node, exc or f"closed with {self.said[0]}")
-            left = asyncio.to_thread(nodes.left, self._door.control, who.organisation, who.node, time.time())
-            self._door.spawn(left)
+            self._door.spawn(self._left(attached))
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """See `Wired.close`."""
@@ -178,6 +177,7 @@ class ControlLane(Wired):
             self._later(message)
         elif kind == Say.LEAVE:
             attached.leaving = True
+            attached.for_good = message.get("for_good") is True
         else:
             raise Violation("a message that does not belong here")
 
@@ -282,6 +282,13 @@ class ControlLane(Wired):
             drained=attached.drained,
             pending=False,
         )
+
+    async def _left(self, attached: Attached) -> None:
+        who = attached.who
+        instance = who.instance if attached.for_good else None
+        await asyncio.to_thread(nodes.left, self._door.control, who.organisation, who.node, time.time(), instance)
+        if attached.for_good:
+            self._door.changed()
 
     def _signed(self, origin: str, node: str, instance: str) -> bytes:
         """What must be signed on this connection. Raises `LinkRefused` for an agent that wanted to be elsewhere."""

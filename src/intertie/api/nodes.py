@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
@@ -20,18 +19,12 @@ from intertie.controlplane import nodes
 from intertie.controlplane.audit import Actor
 from intertie.controlplane.control import Conflict
 from intertie.controlplane.nodes import NodeChange, NodeView
+from intertie.controlplane.presence import NodeNow, join
 from intertie.controlplane.shapes import Name
-from intertie.core.terms import ModelFacts, Trust
-from intertie.dataplane.transport.link import Presence
+from intertie.core.terms import Trust
 
 router: Final = APIRouter(prefix="/api/nodes", tags=["nodes"])
 State = Annotated[AdminState, Depends(state)]
-
-_SHUT: Final = {
-    "pending": "waits for approval: intertie nodes approve {name}",
-    "revoked": "revoked; a new token brings it back: intertie nodes token {name} --for {name}",
-    "duplicate": "two machines use its key; enrol one of them again: intertie nodes token {name} --for {name}",
-}
 
 
 class NodeBody(BaseModel):
@@ -45,48 +38,6 @@ class NodeBody(BaseModel):
     trust: Trust | None = None
 
 
-class NodeAnswer(msgspec.Struct, frozen=True):
-    """A node. Times are UTC seconds; what only its link knows is null or empty while it is offline."""
-
-    id: str
-    name: str
-    state: str
-    """pending, active, revoked or duplicate."""
-    online: bool
-    serving: str
-    """serving, idle_wait, yielding, paused or draining; offline."""
-    reason: str
-    """Why it takes work, or does not, for people."""
-    trust: str
-    labels: tuple[str, ...]
-    drained: bool
-    slots: int | None
-    """Exchanges at a time."""
-    slots_cap: int | None
-    """The operator's limit on them."""
-    lanes_busy: int
-    lanes_parked: int
-    in_flight: int
-    """Exchanges under way, as the node counts them."""
-    queue: int | None
-    """Exchanges that wait inside its runtimes, where they tell."""
-    idle_seconds: float | None
-    """Since its owner's last input, where it can tell."""
-    online_since: float | None
-    models: tuple[ModelFacts, ...]
-    runtimes: tuple[dict[str, Any], ...]
-    hardware: dict[str, Any]
-    version: str
-    platform: str
-    address: str
-    enrolled_at: float
-    enrolled_by: str
-    """The token's id, or `device`."""
-    last_seen_at: float | None
-    revoked_at: float | None
-    ephemeral: bool
-
-
 class AskedAnswer(msgspec.Struct, frozen=True):
     """The node was asked; the audit trail tells when it is done."""
 
@@ -94,23 +45,22 @@ class AskedAnswer(msgspec.Struct, frozen=True):
 
 
 @router.get("", dependencies=[need(Permission.NODES_READ)])
-@speaks(answer=list[NodeAnswer])
+@speaks(answer=list[NodeNow])
 async def list_(state: State) -> Response:
     """Nodes in any state, by name."""
     views = await run_in_threadpool(nodes.list_, state.control, state.organisation)
-    there = {one.node: one for one in state.presence()}
-    return shown([_answer(view, there.get(view.id)) for view in views])
+    return shown(join(views, state.presence()))
 
 
 @router.get("/{name}", dependencies=[need(Permission.NODES_READ)])
-@speaks(answer=NodeAnswer)
+@speaks(answer=NodeNow)
 async def show(state: State, name: str) -> Response:
     """One node."""
-    return _merged(state, await run_in_threadpool(nodes.show, state.control, state.organisation, name))
+    return _joined(state, await run_in_threadpool(nodes.show, state.control, state.organisation, name))
 
 
 @router.patch("/{name}", dependencies=[need(Permission.NODES_WRITE)])
-@speaks(answer=NodeAnswer)
+@speaks(answer=NodeNow)
 async def change(request: Request, state: State, name: str, body: NodeBody) -> Response:
     """Set name, labels, cap on slots or class of trust. Routes that name the node keep it under its new name."""
     given = body.model_dump(exclude_unset=True)
@@ -124,7 +74,7 @@ async def change(request: Request, state: State, name: str, body: NodeBody) -> R
 
 
 @router.post("/{name}/drain", dependencies=[need(Permission.NODES_WRITE)])
-@speaks(answer=NodeAnswer)
+@speaks(answer=NodeNow)
 async def drain(request: Request, state: State, name: str) -> Response:
     """Give the node no new work. What runs on it finishes."""
 
@@ -135,7 +85,7 @@ async def drain(request: Request, state: State, name: str) -> Response:
 
 
 @router.post("/{name}/resume", dependencies=[need(Permission.NODES_WRITE)])
-@speaks(answer=NodeAnswer)
+@speaks(answer=NodeNow)
 async def resume(request: Request, state: State, name: str) -> Response:
     """Give a drained node work again."""
 
@@ -146,14 +96,14 @@ async def resume(request: Request, state: State, name: str) -> Response:
 
 
 @router.post("/{name}/approve", dependencies=[need(Permission.NODES_WRITE)])
-@speaks(answer=NodeAnswer)
+@speaks(answer=NodeNow)
 async def approve(request: Request, state: State, name: str) -> Response:
     """Let a pending node in."""
     return await _done(request, state, lambda by: nodes.approve(state.control, state.organisation, name, by))
 
 
 @router.post("/{name}/revoke", dependencies=[need(Permission.NODES_WRITE)])
-@speaks(answer=NodeAnswer)
+@speaks(answer=NodeNow)
 async def revoke(request: Request, state: State, name: str) -> Response:
     """Shut the node out: its link is closed at once, its name, labels and history stay."""
     return await _done(request, state, lambda by: nodes.revoke(state.control, state.organisation, name, by))
@@ -184,33 +134,8 @@ async def _done(request: Request, state: AdminState, act: Callable[[Actor], Node
         state.changed()
         return view
 
-    return _merged(state, await run_in_threadpool(work))
+    return _joined(state, await run_in_threadpool(work))
 
 
-def _merged(state: AdminState, view: NodeView) -> Response:
-    return shown(_answer(view, next((one for one in state.presence() if one.node == view.id), None)))
-
-
-def _answer(view: NodeView, there: Presence | None) -> NodeAnswer:
-    kept = msgspec.structs.asdict(view)
-    if there is None:
-        lane: dict[str, Any] = {"lanes_busy": 0, "lanes_parked": 0, "in_flight": 0, "queue": None, "idle_seconds": None}
-        return NodeAnswer(online=False, serving="offline", reason=_away(view), online_since=None, **lane, **kept)
-    live = ("serving", "lanes_busy", "lanes_parked", "in_flight", "queue", "idle_seconds", "slots", "version")
-    kept |= {name: getattr(there, name) for name in live} | {"address": there.address, "online_since": there.since}
-    return NodeAnswer(online=True, reason=_shut(view) or there.reason, **kept)
-
-
-def _shut(view: NodeView) -> str:
-    """Why an operator, or the gateway, keeps it out of work."""
-    if view.state in _SHUT:
-        return _SHUT[view.state].format(name=view.name)
-    return f"drained by an operator: intertie nodes resume {view.name}" if view.drained else ""
-
-
-def _away(view: NodeView) -> str:
-    if shut := _shut(view):
-        return shut
-    if view.last_seen_at is None:
-        return "has not connected yet"
-    return f"offline since {datetime.fromtimestamp(view.last_seen_at, UTC):%Y-%m-%d %H:%M} UTC"
+def _joined(state: AdminState, view: NodeView) -> Response:
+    return shown(join([view], state.presence())[0])

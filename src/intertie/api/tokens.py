@@ -153,12 +153,14 @@ def _lines(url: str, token: str) -> JoinLines:
     elif plain:
         hint = "The way there is not encrypted: everybody on it can read prompts and answers. Put TLS in front."
     unsafe = " --insecure" if plain else ""
-    powershell = f"{url}/install.ps1".replace("'", "''")
+    quoted = f"{url}/install.ps1".replace("'", "''")
+    script = f"irm '{quoted}'"
     return JoinLines(
         url=url,
         shell=f"curl -fsSL {shlex.quote(f'{url}/install.sh')} | INTERTIE_TOKEN={token} sh"
         + (f" -s --{unsafe}" if unsafe else ""),
-        powershell=f"$env:INTERTIE_TOKEN='{token}'; irm '{powershell}' | iex",
+        powershell=f"$env:INTERTIE_TOKEN='{token}'; "
+        + (f"& ([scriptblock]::Create(({script}))) -Insecure" if plain else f"{script} | iex"),
         installed=f"INTERTIE_TOKEN={token} intertie node join {shlex.quote(url)}{unsafe}",
         hint=hint,
     )

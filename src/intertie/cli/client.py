@@ -1,4 +1,4 @@
-"""The only HTTP client of the command line: the admin API, the inference door for `smoke`, and loopback probes.
+"""The only HTTP client of the command line: the admin API, and the inference door for `smoke`.
 
 Built on the standard library on purpose: it starts in no time, obeys no proxy environment variable and keeps secrets in
 headers only.
@@ -248,19 +248,6 @@ class Client:
                     "start it with: intertie up   (or check INTERTIE_URL)",
                     code="unreachable",
                 ) from failure
-
-
-def probe(url: str, timeout: float, *, key: str = "") -> bytes | None:
-    """The first 256 KiB of a GET that answers 200 within `timeout` seconds; `None` for anything else. Never raises."""
-    parts = urlsplit(url)
-    headers = {"user-agent": AGENT, "accept": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
-    with closing(_connection(parts.scheme, parts.hostname or "", parts.port, timeout)) as connection:
-        try:
-            connection.request("GET", parts.path, headers=headers)
-            answer = connection.getresponse()
-            return answer.read(256 * 1024) if answer.status == 200 else None
-        except (OSError, http.client.HTTPException):
-            return None
 
 
 def closed_port() -> int:

@@ -1,41 +1,62 @@
-"""Ask the usual loopback ports, all at once and briefly, which model servers are already running."""
+"""Look for model servers on this machine's usual ports, as an agent does, without keeping anybody waiting."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
-from intertie.cli.client import probe
-from intertie.controlplane.runtimes import PORTS, DetectedRuntime, identify
+from intertie.agent.discover import ANY, discover, usual_ports
+from intertie.agent.inventory import Runtime, names
+from intertie.agent.offering import EVERY
 
-PATIENCE: Final = 0.3
-"""Seconds for the whole search; a server on loopback answers its model list in a few milliseconds."""
+PATIENCE: Final = 1.0
+"""Seconds from the start of a search until its result is no longer waited for; servers on loopback answer at once."""
 
 
 class Search:
-    """A search that runs while the gateway starts. `result` waits for what is left of the patience."""
+    """A search that runs while the gateway starts, and is repeated for as long as it finds nothing.
 
-    def __init__(self, ports: Iterable[int] = tuple(PORTS), *, skip: int = 0) -> None:
+    `skip` is the gateway's own port: it would wait for itself.
+    """
+
+    def __init__(self, ports: Sequence[int] | None = None, *, skip: int = 0, every: float = EVERY) -> None:
+        self._ports = [port for port in (usual_ports() if ports is None else ports) if port != skip]
+        self._every = every
         self._deadline = time.monotonic() + PATIENCE
-        self._found: dict[int, DetectedRuntime] = {}
-        self._threads = [
-            threading.Thread(target=self._ask, args=(port,), name=f"detect-{port}", daemon=True)
-            for port in ports
-            if port != skip
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._found: list[Runtime] = []
+        self._first = threading.Thread(target=self._look, name="detect", daemon=True)
+        self._first.start()
 
-    def result(self) -> list[DetectedRuntime]:
-        """What answered so far, in order of port."""
-        for thread in self._threads:
-            thread.join(max(0.0, self._deadline - time.monotonic()))
-        return [self._found[port] for port in sorted(dict(self._found))]
+    def __repr__(self) -> str:
+        return f"<Search for model servers, {len(self._found)} found>"
 
-    def _ask(self, port: int) -> None:
-        body = probe(f"http://127.0.0.1:{port}/v1/models", PATIENCE)
-        runtime = identify(port, body) if body is not None else None
-        if runtime is not None:
-            self._found[port] = runtime
+    def result(self) -> list[Runtime]:
+        """What was found so far; waits for what is left of the patience."""
+        self._first.join(max(0.0, self._deadline - time.monotonic()))
+        return self._found
+
+    def until_found(self, stopping: threading.Event) -> list[Runtime]:
+        """Blocks until there is something, looking every few seconds; nothing once `stopping` is set."""
+        self._first.join()
+        while not self._found and not stopping.wait(self._every):
+            self._look()
+        return self._found
+
+    def _look(self) -> None:
+        found = asyncio.run(discover([], loopback=True, ports=self._ports))
+        self._found = [one for one in found if one.models]  # an Ollama without a model has nothing to offer yet
+
+
+def as_json(found: Sequence[Runtime]) -> list[dict[str, Any]]:
+    """The servers for programs, in the words of configuration files."""
+    return [
+        {
+            "provider": "openai_compatible" if one.kind == ANY else one.kind,
+            "base_url": f"{one.url}/v1",
+            "models": names([one]),
+        }
+        for one in found
+    ]

@@ -53,7 +53,8 @@ class LocalNode:
         name = self._enrol(client)
         if agent_runs(self.home):
             self._before = read_offer(self.home)
-            write_offer(self.home, Offer((*self._before.approved, *offer.approved), discover=self._before.discover))
+            looks = self._before.discover or offer.discover
+            write_offer(self.home, Offer((*self._before.approved, *offer.approved), discover=looks))
         else:
             write_offer(self.home, offer)
             self._spawn()

@@ -18,6 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="Nodes: machines of yours that serv
 
 Name = Annotated[str, typer.Argument(help="The node's name.")]
 Labels = Annotated[list[str] | None, typer.Option("--label", help="A label that routes may choose by; repeat.")]
+All = Annotated[bool, typer.Option("--all", help="Also nodes that left or were revoked.")]
 Class = Annotated[
     Trust | None,
     typer.Option("--trust", help="Whose machine it is: own, company or community. Its owner can read what it serves."),
@@ -25,6 +26,7 @@ Class = Annotated[
 
 _SPAN: Final = re.compile(r"(\d{1,6})\s*(s|m|min|h|d)")
 _SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+_GONE: Final = frozenset({"left", "revoked"})
 _NONE: Final = "No nodes yet. Make a token for the first one with: intertie nodes token NAME"
 
 
@@ -125,18 +127,19 @@ def revoke_token(
 
 
 @app.command("list")
-def list_(json: Json = False) -> None:
-    """List nodes: whether they serve, and why not."""
+def list_(all_: All = False, json: Json = False) -> None:
+    """List nodes: whether they serve, and why not. JSON has all of them."""
     rows = session().client().get("/nodes")
     if json:
         as_json(rows)
         return
+    kept = [row for row in rows if all_ or row["state"] not in _GONE]
     table(
         ("name", "state", "trust", "labels", "busy", "models", "why", "last seen (UTC)"),
         [
             (
                 row["name"],
-                _state(row),
+                _standing(row),
                 row["trust"],
                 row["labels"],
                 _busy(row),
@@ -144,10 +147,15 @@ def list_(json: Json = False) -> None:
                 row["reason"] or "-",
                 "now" if row["online"] else moment(row["last_seen_at"]),
             )
-            for row in rows
+            for row in kept
         ],
         empty=_NONE,
     )
+    if hidden := len(rows) - len(kept):
+        say(
+            f"Not shown: {hidden} that left or {'was' if hidden == 1 else 'were'} revoked: intertie nodes list --all",
+            "Forget one for good: intertie nodes remove NAME",
+        )
 
 
 @app.command("show")
@@ -160,7 +168,7 @@ def show(name: Name, json: Json = False) -> None:
     cap = f" (capped at {row['slots_cap']})" if row["slots_cap"] else ""
     facts = {
         "node": f"{row['name']} ({row['id']})",
-        "state": _state(row) + (f": {row['reason']}" if row["reason"] else ""),
+        "state": _standing(row) + (f": {row['reason']}" if row["reason"] else ""),
         "trust": row["trust"],
         "labels": ", ".join(row["labels"]) or "-",
         "slots": f"{row['lanes_busy']} busy of {row['slots'] if row['slots'] is not None else '?'}{cap}",
@@ -350,12 +358,8 @@ def _left(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _state(row: dict[str, Any]) -> str:
-    if row["state"] != "active":
-        return str(row["state"])
-    if row["drained"]:
-        return "drained"
-    return str(row["serving"]).replace("_", " ")
+def _standing(row: dict[str, Any]) -> str:
+    return str(row["standing"]).replace("_", " ")
 
 
 def _when(seconds: float | None) -> str:

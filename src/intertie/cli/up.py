@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -41,7 +42,9 @@ def register(cli: typer.Typer, serve: Callable[..., int]) -> None:
         Every setting is also an environment variable: --port is INTERTIE_PORT.
         """
         from intertie.cli.configuration import load
+        from intertie.cli.port import taken
         from intertie.cli.welcome import Welcome
+        from intertie.core.errors import Misconfigured
 
         document = load(config) if config is not None else None
         given = {"host": host, "port": port, "data": str(data or session().data), "workers": workers}
@@ -51,6 +54,11 @@ def register(cli: typer.Typer, serve: Callable[..., int]) -> None:
             code = serve(
                 loaded.settings, document=document, source=config.name if config else "", on_ready=_aside(welcome.tell)
             )
+        except Misconfigured as wrong:
+            settings = loaded.settings
+            if isinstance(wrong.__cause__, OSError) and wrong.__cause__.errno == errno.EADDRINUSE:
+                raise taken(settings.host, settings.port, settings.data) from None
+            raise
         finally:
             welcome.farewell()
         raise typer.Exit(code)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from intertie.agent.home import Offer
+from intertie.agent.inventory import Runtime
 from intertie.cli.call import KEY_VARIABLE, curl
 from intertie.cli.client import Access, Client, CommandProblem, admin_key, running
 from intertie.cli.detect import Search
+from intertie.cli.detect import as_json as servers_as_json
 from intertie.cli.local_model import find_plan, log_file, offer
 from intertie.cli.local_node import LocalNode
 from intertie.cli.local_process import LocalModel
 from intertie.cli.render import as_json, complain, say
-from intertie.controlplane.runtimes import PORTS, DetectedRuntime, starter
-from intertie.controlplane.runtimes import as_json as runtimes_as_json
+from intertie.controlplane.starter import starter
 
 if TYPE_CHECKING:
     from intertie.controlplane.ready import Ready
@@ -36,31 +38,41 @@ class Welcome:
         if local_model:
             plan = find_plan()  # before anything starts: what is missing should be said at once
             self._local = LocalModel(plan, log=log_file(self._data), on_event=self._event)
-        self._looks = loaded.settings.local_node
         self._node = LocalNode(self._data, on_event=self._event)
-        ports = tuple(PORTS) if loaded.settings.local_node else ()
-        self._search = Search(ports, skip=loaded.settings.port)
+        self._ended = threading.Event()
+        self._search = Search(skip=loaded.settings.port) if loaded.settings.local_node else None
 
     def tell(self, ready: Ready) -> None:
-        """Say what there is to say. Called once, on a thread of its own."""
+        """Say what there is to say, then wait for a model server if there is none yet. Called once, on its own thread.
+
+        A server that starts after the gateway is offered like one that was there before.
+        """
         took = time.monotonic() - self._began
-        detected = self._search.result()
+        found = self._search.result() if self._search is not None else []
         if self._as_json:
-            as_json(self._document(ready, detected))
-            self._start_local(ready, detected)
+            as_json(self._document(ready, found))
+            self._start_local(ready, found)
+        else:
+            self._say(ready, found, took)
+        if self._search is None or self._local is not None or found:
             return
+        if self._search.until_found(self._ended) and not self._ended.is_set():
+            self._offer(ready, Offer())
+
+    def _say(self, ready: Ready, found: list[Runtime], took: float) -> None:
         say(f"Intertie is ready at {ready.url}  ({took:.1f} s)", "")
         say(f"  Status page  {ready.url}/", f"  Endpoint     {ready.url}/v1", f"  Admin key    {self._key_place()}", "")
         say(*(f"warning: {line}" for line in (*self._warnings, *ready.warnings)))
-        routes = self._start_local(ready, detected)
+        routes = self._start_local(ready, found)
         self._show_keys(ready)
-        for line in next_steps(ready, routes):
+        for line in next_steps(ready, routes, looks=self._search is not None):
             say(line)
         if in_clone(Path(sys.argv[0])):
             say("", "In this clone, write scripts/intertie for intertie.")
 
     def farewell(self) -> None:
         """The gateway ends: so does what was started for it."""
+        self._ended.set()
         self._node.stop()
         if self._local is not None:
             self._local.stop()
@@ -69,29 +81,38 @@ class Welcome:
         if not self._as_json:
             say(line)
 
-    def _start_local(self, ready: Ready, detected: list[DetectedRuntime]) -> tuple[str, ...]:
+    def _start_local(self, ready: Ready, found: list[Runtime]) -> tuple[str, ...]:
         """Make this machine a node if it has models to offer; the models that can be asked then."""
-        client = Client(Access(running(self._data), self._admin_key()))
         try:
-            if self._local is None and not detected:
-                if (resting := self._node.resting(client)) is None:
-                    return ready.routes
+            if self._local is not None:
+                self._local.start()
+                return self._offer(ready, offer(self._local, discover=self._search is not None))
+            if found:
+                return self._offer(ready, Offer())
+            if (resting := self._node.resting(self._client())) is not None:
                 name, models = resting
+                seen = "it is noticed within seconds" if self._search is not None else "then this again"
                 self._event(
-                    f"This machine's node {name} has nothing to serve now. Start its model server and then this again, "
+                    f"This machine's node {name} has nothing to serve now. Start its model server ({seen}), "
                     f"take intertie up --local-model, or forget it: intertie nodes remove {name}"
                 )
                 return tuple(route for route in ready.routes if route not in models)
-            offered = Offer()
-            if self._local is not None:
-                self._local.start()
-                offered = offer(self._local, discover=self._looks)
-            name, served = self._node.start(client, offered)
-            self._event(f"This machine is node {name} and serves {', '.join(served)}")
-            return tuple(dict.fromkeys((*served, *ready.routes)))
         except CommandProblem as problem:
             complain(problem, json_wanted=self._as_json)
         return ready.routes
+
+    def _offer(self, ready: Ready, offered: Offer) -> tuple[str, ...]:
+        """Make this machine a node that offers this; the models that can be asked then."""
+        try:
+            name, served = self._node.start(self._client(), offered)
+        except CommandProblem as problem:
+            complain(problem, json_wanted=self._as_json)
+            return ready.routes
+        self._event(f"This machine is node {name} and serves {', '.join(served)}")
+        return tuple(dict.fromkeys((*served, *ready.routes)))
+
+    def _client(self) -> Client:
+        return Client(Access(running(self._data), self._admin_key()))
 
     def _admin_key(self) -> str:
         return os.environ.get("INTERTIE_ADMIN_KEY") or admin_key(self._data / "admin.key")
@@ -108,7 +129,7 @@ class Welcome:
         for project, name, secret in made:
             say(f"API key {name!r} of project {project!r}, shown this once:", f"  {secret}", "")
 
-    def _document(self, ready: Ready, detected: list[DetectedRuntime]) -> dict[str, object]:
+    def _document(self, ready: Ready, found: list[Runtime]) -> dict[str, object]:
         return {
             "url": ready.url,
             "first_start": ready.first_start,
@@ -116,7 +137,7 @@ class Welcome:
             "dev_key": ready.dev_key,
             "keys": [{"project": one.key.project, "name": one.key.name, "key": one.secret} for one in ready.keys],
             "warnings": [*self._warnings, *ready.warnings],
-            "detected": runtimes_as_json(detected),
+            "detected": servers_as_json(found),
         }
 
 
@@ -126,11 +147,16 @@ def in_clone(program: Path) -> bool:
     return environment.name == ".venv" and (environment.parent / "scripts" / "intertie").exists()
 
 
-def next_steps(ready: Ready, routes: tuple[str, ...]) -> list[str]:
-    """The lines behind the address: how to add models if there are none, else how to ask for one."""
+def next_steps(ready: Ready, routes: tuple[str, ...], *, looks: bool) -> list[str]:
+    """The lines behind the address: how to add models if there are none, else how to ask for one.
+
+    `looks`: model servers on this machine are looked for.
+    """
     if not routes:
+        here = "Start Ollama, llama.cpp, vLLM or LM Studio on this machine: it is noticed within seconds."
         return [
-            "No model yet. Offer a machine that has some (this one, or any other):",
+            f"No model yet. {here}" if looks else "No model yet.",
+            "Or offer another machine that has some:",
             "",
             "  intertie nodes token NAME",
             "",

@@ -23,9 +23,10 @@ from starlette.routing import Route
 
 from intertie import __version__
 from intertie.console import words
-from intertie.controlplane import runtimes, status
+from intertie.controlplane import status
 from intertie.controlplane.admin_key import matches, on_this_machine
 from intertie.controlplane.control import Control
+from intertie.controlplane.starter import starter
 from intertie.controlplane.status import HealthView, Status
 from intertie.core.terms import Snapshot
 from intertie.core.wire.browser import PAGE
@@ -135,7 +136,7 @@ def next_step(now: Status, url: str) -> Step:
         return Step(
             "Add an upstream",
             "Tell the gateway where models are. Put this into intertie.yaml, with your provider and your model:",
-            runtimes.starter(),
+            starter(),
             "Then run: intertie apply -f intertie.yaml. With a machine of your own: intertie nodes token NAME says how "
             "to enrol it. Without either: intertie local-model runs a model here.",
         )

@@ -26,6 +26,7 @@ _STATES: Final = {
     "pending": (CloseCode.PENDING, "an operator has not approved this node yet"),
     "revoked": (CloseCode.REVOKED, "this node was revoked"),
     "duplicate": (CloseCode.DUPLICATE, "two machines use this node's key"),
+    "left": (CloseCode.REVOKED, "this node has left"),
 }
 _UNPROVEN: Final = "this key does not open this node"
 
@@ -96,10 +97,21 @@ def admit(
     return found
 
 
-def left(control: Control, organisation: str, node: str, at: float) -> None:
-    """The node (id) disconnected at `at`."""
+def left(control: Control, organisation: str, node: str, at: float, for_good: str | None = None) -> None:
+    """The node (id) disconnected at `at`.
+
+    `for_good` is the instance of its agent that said it will not come back, having removed its key: unless the node
+    was enrolled again meanwhile, its state is `left` until that happens.
+    """
     with control.database.write() as connection:
         nodes.seen(connection, organisation, node, at)
+        row = nodes.by_id(connection, node, organisation) if for_good else None
+        if row is None or row.state != nodes.ACTIVE or row.instance != for_good:
+            return
+        nodes.write(connection, msgspec.structs.replace(row, state="left"))
+        by = Actor(f"node {node}", row.last_address)
+        audit.record(connection, control, organisation, by, "node.leave", node, name=row.name)
+        revision.bump(connection)
 
 
 def rotate(control: Control, organisation: str, node: str, connection: str, message: Mapping[str, Any]) -> str:

@@ -121,7 +121,7 @@ class Status(msgspec.Struct, frozen=True):
     keys: int
     today: Totals
     nodes: tuple[NodeStatus, ...] = ()
-    """Without revoked ones."""
+    """Without those that left or were revoked."""
 
 
 def stored(control: Control, organisation: str) -> Stored:
@@ -156,7 +156,8 @@ def read(organisation: str, snapshot: Snapshot, health: HealthView, reasons: tup
         for upstream in sorted(mine.values(), key=lambda upstream: upstream.name)
         if upstream.provider != NODE
     )
-    machines = tuple(one for one in presence.read(stored.nodes, health.nodes, stored.at) if one.state != "revoked")
+    everybody = presence.read(stored.nodes, health.nodes, stored.at)
+    machines = tuple(one for one in everybody if one.state not in presence.GONE)
     away = {one.id: one for one in machines if one.state != Serving.SERVING}
     unusable = {
         one.name for one in upstreams if one.credentials and all(found.state != "usable" for found in one.credentials)
@@ -253,7 +254,7 @@ def _target(
 
 
 def _waiting(machines: tuple[NodeStatus, ...]) -> list[str]:
-    return [f"The node {one.name} {one.reason}." for one in machines if one.state in {"pending", "duplicate"}]
+    return [f"Node {one.name}: {one.reason}." for one in machines if one.state in {"pending", "duplicate"}]
 
 
 def _alerts(upstreams: tuple[UpstreamStatus, ...]) -> list[str]:

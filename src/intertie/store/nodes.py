@@ -32,7 +32,7 @@ class NodeRow(msgspec.Struct, frozen=True):
     id: str
     name: str
     state: str
-    """pending, active, revoked or duplicate."""
+    """pending, active, revoked, duplicate or left."""
     trust: str
     labels: tuple[str, ...]
     drained: bool

@@ -176,8 +176,9 @@ async def test_leaving_says_so_and_lets_work_finish(far: FarEnd, server: Scripte
         body = b'{"input":"x"}'
         await busy.ask(b"", length=len(body), path="/v1/embeddings")
         await asyncio.sleep(0.05)
-        leaving = asyncio.create_task(bed.link.leave(5, "bye"))
-        assert await soon(lambda: far.told("leave") == [{"t": "leave", "reason": "bye"}] and far.living == 1, 2)
+        leaving = asyncio.create_task(bed.link.leave(5, "bye", for_good=True))
+        farewell = {"t": "leave", "reason": "bye", "for_good": True}
+        assert await soon(lambda: far.told("leave") == [farewell] and far.living == 1, 2)
         await busy.socket.send(body)
         assert (await busy.hear()).kind == "end"
         await asyncio.wait_for(leaving, 2)

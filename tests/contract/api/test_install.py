@@ -7,9 +7,11 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
+from httpx2 import Response
 from starlette.testclient import TestClient
 
 from intertie.agent.keys import verify
@@ -69,17 +71,68 @@ def test_the_host_of_a_request_has_no_effect(known: Gateway, path: str, host: st
     assert known.remote.get(path, headers=forged).text == known.remote.get(path).text
 
 
-@pytest.mark.parametrize("path", SCRIPTS)
-def test_without_a_configured_address_there_is_no_script_for_others(gateway: Gateway, path: str) -> None:
-    """Not even for a request from this machine that came by another name; the answer names the setting."""
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    """A folder with nothing in it."""
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    return folder
+
+
+def refused(gateway: Gateway, path: str) -> list[Response]:
+    """What others get, and this machine when it comes by another name, while no address is configured."""
     elsewhere = gateway.remote.get(path, headers={"host": "127.0.0.1:8080"})
     proxied = gateway.stranger.get(path, headers={"x-forwarded-for": "203.0.113.9"})
     rebound = gateway.stranger.get(path, headers={"host": "evil.example"})
+    return [elsewhere, proxied, rebound]
 
-    for answer in (elsewhere, proxied, rebound):
+
+@pytest.mark.parametrize("path", ["/install/compose.yml", "/install/Dockerfile"])
+def test_without_a_configured_address_there_is_no_file_for_others(gateway: Gateway, path: str) -> None:
+    """What would be kept is refused; the answer names the setting and is harmless to whoever builds from it."""
+    for answer in refused(gateway, path):
         assert answer.status_code == 409
         assert "public_url" in answer.text
-        assert all(line.startswith("#") for line in answer.text.splitlines())  # harmless to whoever runs it
+        assert all(line.startswith("#") for line in answer.text.splitlines())
+
+
+def test_without_a_configured_address_the_shell_script_only_says_why(gateway: Gateway, empty: Path) -> None:
+    """`curl -f … | sh` shows no body of a refusal, so the reason is a program; it says it, fails, and that is all."""
+    for answer in refused(gateway, "/install.sh"):
+        assert (answer.status_code, answer.headers["content-type"]) == (200, SCRIPTS["/install.sh"])
+        for words in ((), ("--yes",), ("--uninstall",)):
+            ran = run_script(answer.text, *words, home=empty)
+            assert (ran.returncode, ran.stdout) == (1, "")
+            assert ran.stderr.startswith("Not installed. This gateway does not know")
+            assert "INTERTIE_PUBLIC_URL=https://ai.example.com" in ran.stderr
+    assert list(empty.iterdir()) == []
+
+
+def test_the_reason_cut_short_does_nothing(gateway: Gateway, empty: Path) -> None:
+    """Wherever the download breaks off: no output but complaints, no file."""
+    whole = refused(gateway, "/install.sh")[0].text
+    for end in range(len(whole)):
+        ran = run_script(whole[:end], home=empty)
+        assert ran.stdout == ""
+        assert list(empty.iterdir()) == []
+
+
+def test_without_a_configured_address_the_powershell_script_only_throws_why(gateway: Gateway) -> None:
+    """One statement with one literal text; `exit` would close the window of whoever pipes it into `iex`."""
+    for answer in refused(gateway, "/install.ps1"):
+        assert (answer.status_code, answer.headers["content-type"]) == (200, SCRIPTS["/install.ps1"])
+        comment, statement = answer.text.splitlines()
+        assert comment.startswith("#")
+        assert re.fullmatch(r"throw '(?:[^']|'')*public_url(?:[^']|'')*'", statement)
+        assert answer.text.isascii()
+
+
+def run_script(text: str, *words: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """As `curl … | sh -s -- words` does, with no program to call."""
+    environ = {"PATH": "", "HOME": str(home)}
+    return subprocess.run(
+        ["/bin/sh", "-s", "--", *words], input=text, env=environ, cwd=home, capture_output=True, text=True, check=False
+    )
 
 
 def test_on_this_machine_the_gateway_is_its_own_socket(served_here: TestClient) -> None:
@@ -92,11 +145,11 @@ def test_on_this_machine_the_gateway_is_its_own_socket(served_here: TestClient) 
 def test_an_address_that_no_script_can_carry_is_an_error_not_an_accident(gateway: Gateway) -> None:
     """A line break in a setting would be a command."""
     gateway.state.public_url = "https://ai.example.com/\ntouch x"
-    answer = gateway.remote.get("/install.sh")
-
-    assert answer.status_code == 409
-    assert "public_url" in answer.text
-    assert "touch" not in answer.text
+    for path in SCRIPTS:
+        answer = gateway.remote.get(path)
+        assert answer.status_code == (200 if path.startswith("/install.") else 409)
+        assert "The setting public_url cannot be put into a script" in answer.text
+        assert "touch" not in answer.text
 
 
 def test_every_language_reads_back_the_address_that_was_set(known: Gateway) -> None:

@@ -38,7 +38,7 @@ def test_a_node_is_shown_with_what_its_link_knows(gateway: Gateway) -> None:
         *("id", "name", "state", "online", "serving", "reason", "trust", "labels", "drained", "slots", "slots_cap"),
         *("lanes_busy", "lanes_parked", "in_flight", "queue", "idle_seconds", "online_since", "models", "runtimes"),
         *("hardware", "version", "platform", "address", "enrolled_at", "enrolled_by", "last_seen_at", "revoked_at"),
-        "ephemeral",
+        *("ephemeral", "standing"),
     }  # fmt: skip
     assert (away["online"], away["serving"], away["reason"]) == (False, "offline", "has not connected yet")
     assert (there["online"], there["serving"], there["reason"]) == (True, "idle_wait", "the machine is in use")
@@ -143,6 +143,8 @@ def test_lines_to_paste_say_what_stands_in_their_way(gateway: Gateway) -> None:
     assert "not encrypted" in plain["hint"]
     assert plain["shell"].endswith(" sh -s -- --insecure")
     assert plain["installed"].endswith(" --insecure")
+    script = "& ([scriptblock]::Create((irm 'http://10.0.0.5:8080/install.ps1'))) -Insecure"
+    assert plain["powershell"].endswith(f"; {script}")
     assert """'https://ai.example.com/$(id)'"'"'/install.sh'""" in odd["shell"]
     assert "irm 'https://ai.example.com/$(id)''/install.ps1'" in odd["powershell"]
 

@@ -210,6 +210,41 @@ def test_an_agent_that_restarts_often_is_no_copy(control: Control) -> None:
 # -- rotation --------------------------------------------------------------------------------------------------------
 
 
+def test_a_node_that_left_for_good_serves_nobody_until_it_enrols_again(control: Control) -> None:
+    """It is there for its history: id and name stay, its models go, and its old key opens nothing."""
+    machine = enrolled(control)
+    machine.connect(control)
+    nodes.left(control, "default", id_of(machine), NOW, machine.instance)
+
+    assert nodes.show(control, "default", "rig").state == "left"
+    assert snapshot.build(control).nodes == {}
+    assert refused(control, machine) is CloseCode.REVOKED
+    assert actions(control, "node.leave") == [{"name": "rig"}]
+    fresh = Machine()
+    fresh.enrol(control, make_token(control, "", node="rig").token)
+    assert fresh.connect(control).node == id_of(machine)
+
+
+def test_only_the_agent_that_left_has_left(control: Control) -> None:
+    """Not a node that stops for now, not one that was enrolled again in between, and not one that is shut out."""
+    machine = enrolled(control)
+    machine.connect(control)
+    nodes.left(control, "default", id_of(machine), NOW)
+    assert nodes.show(control, "default", "rig").state == "active"
+
+    fresh = Machine()
+    fresh.instance = "instance-2"
+    fresh.enrol(control, make_token(control, "", node="rig").token)
+    nodes.left(control, "default", id_of(machine), NOW, machine.instance)
+    fresh.connect(control)
+    nodes.left(control, "default", id_of(machine), NOW, machine.instance)
+    assert nodes.show(control, "default", "rig").state == "active"
+
+    nodes.revoke(control, "default", "rig", ADMIN)
+    nodes.left(control, "default", id_of(machine), NOW, fresh.instance)
+    assert nodes.show(control, "default", "rig").state == "revoked"
+
+
 def _rotated(control: Control, machine: Machine, fresh: SigningKey, **more: Any) -> str:
     return nodes.rotate(control, "default", id_of(machine), "link_1", machine.rotation("link_1", fresh, **more))
 

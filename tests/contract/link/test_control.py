@@ -23,6 +23,7 @@ from intertie.core.routing.room import Room
 from intertie.core.wire.enrolment import rotate_message
 from intertie.core.wire.link import CloseCode
 from intertie.store import audit, nodes
+from intertie.store.nodes import NodeRow
 from tests.contract.link.bed import NODE, Bed, Machine, closing, packed, running, say, soon
 
 
@@ -277,6 +278,31 @@ async def test_when_it_was_last_there_is_remembered(bed: Bed) -> None:
         return row is not None and row.last_seen_at is not None
 
     await soon(seen)
+
+
+@pytest.mark.parametrize(
+    ("said", "state"), [({"for_good": True}, "left"), ({"for_good": "yes"}, "active"), ({}, "active")]
+)
+async def test_a_node_that_leaves_for_good_is_out_when_its_link_ends(
+    bed: Bed, said: dict[str, object], state: str
+) -> None:
+    """Not before, for what runs there may finish; and one that is only stopped comes back."""
+    attachment = await bed.enrol().attach()
+    await say(attachment.control, "leave", reason="the owner left", **said)
+    await soon(lambda: bed.links.presence()[0].serving == "draining")
+    before = stored(bed)
+    assert before.state == "active"
+    await attachment.control.close()
+    await soon(lambda: stored(bed).last_seen_at != before.last_seen_at)
+    assert stored(bed).state == state
+
+
+def stored(bed: Bed) -> NodeRow:
+    """The node as the database has it."""
+    with bed.control.database.read() as connection:
+        row = nodes.by_id(connection, NODE)
+    assert row is not None
+    return row
 
 
 async def test_a_node_that_floods_messages_is_closed(bed: Bed) -> None:

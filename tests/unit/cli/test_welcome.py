@@ -13,17 +13,23 @@ URL = "http://127.0.0.1:8080"
 
 def test_without_models_it_says_how_to_get_some() -> None:
     """Own machines first, a provider next, the small model last."""
-    told = "\n".join(next_steps(Ready(URL), ()))
+    told = "\n".join(next_steps(Ready(URL), (), looks=True))
 
     assert (
         told.index("intertie nodes token") < told.index("intertie apply -f intertie.yaml") < told.index("--local-model")
     )
 
 
+def test_it_promises_to_notice_a_model_server_only_where_it_looks_for_one() -> None:
+    """With `local_node: false` nobody does."""
+    assert "noticed" in next_steps(Ready(URL), (), looks=True)[0]
+    assert "noticed" not in "\n".join(next_steps(Ready(URL), (), looks=False))
+
+
 def test_with_routes_it_shows_a_curl_line_with_the_new_key_once() -> None:
     """Later starts show a variable: nothing secret after the first."""
-    first = "\n".join(next_steps(Ready(URL, dev_key="sk-new"), ("a", "b")))
-    later = "\n".join(next_steps(Ready(URL), ("a", "b")))
+    first = "\n".join(next_steps(Ready(URL, dev_key="sk-new"), ("a", "b"), looks=True))
+    later = "\n".join(next_steps(Ready(URL), ("a", "b"), looks=True))
 
     assert "Bearer sk-new" in first
     assert '"model": "a"' in first
@@ -33,7 +39,7 @@ def test_with_routes_it_shows_a_curl_line_with_the_new_key_once() -> None:
 
 def test_the_star_is_not_a_model_to_ask_for() -> None:
     """A named route is, if there is one."""
-    assert '"model": "named"' in "\n".join(next_steps(Ready(URL), ("*", "named")))
+    assert '"model": "named"' in "\n".join(next_steps(Ready(URL), ("*", "named"), looks=True))
 
 
 def test_the_curl_line_survives_any_model_name() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from intertie.controlplane.nodes import NodeView
-from intertie.controlplane.presence import NodeStatus, read
+from intertie.controlplane.presence import NodeStatus, join, read
 from intertie.dataplane.transport.link import Presence
 from tests.unit.controlplane.machines import presence, view
 
@@ -29,12 +29,13 @@ def test_a_connected_node_shows_what_its_link_knows() -> None:
     ("stored", "connected", "state", "words"),
     [
         (view("rig"), [], "offline", "has not connected yet"),
-        (view("rig", last_seen_at=40.0), [], "offline", ""),
-        (view("rig", drained=True), [presence("rig")], "drained", "until: intertie nodes resume rig"),
-        (view("rig", drained=True), [], "offline", ""),
+        (view("rig", last_seen_at=40.0), [], "offline", "intertie node doctor"),
+        (view("rig", drained=True), [presence("rig")], "drained", "intertie nodes resume rig"),
+        (view("rig", drained=True, last_seen_at=40.0), [], "offline", "intertie nodes resume rig"),
         (view("rig"), [presence("rig", serving="idle_wait", reason="in use")], "idle_wait", "in use"),
         (view("rig", state="pending"), [presence("rig")], "pending", "intertie nodes approve rig"),
         (view("rig", state="revoked"), [presence("rig")], "revoked", "shut out"),
+        (view("rig", state="left"), [], "left", "intertie nodes token rig --for rig"),
         (view("rig", state="duplicate"), [], "duplicate", "two machines"),
     ],
 )
@@ -44,6 +45,16 @@ def test_each_state_has_its_reason(stored: NodeView, connected: list[Presence], 
 
     assert found.state == state
     assert words in found.reason
+
+
+def test_both_shapes_come_from_one_join() -> None:
+    """What a page shows is a part of what the admin API answers."""
+    stored = [view("away", last_seen_at=40.0), view("rig")]
+    whole, brief = join(stored, [presence("rig")]), read(stored, [presence("rig")], 100.0)
+
+    assert [(one.name, one.standing) for one in whole] == [(one.name, one.state) for one in brief]
+    assert [one.online for one in whole] == [False, True]
+    assert (whole[1].serving, whole[1].reason, whole[1].address) == ("serving", "", "192.0.2.7")
 
 
 def test_when_a_node_was_last_there_is_shown_while_it_is_away() -> None:

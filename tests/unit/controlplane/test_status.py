@@ -124,5 +124,5 @@ def test_a_machine_that_waits_for_approval_is_an_alert_with_the_remedy() -> None
     stored = Stored(nodes=(view("new", state="pending"), view("twin", state="duplicate")))
     now = status.read("mine", SNAPSHOT, HealthView(), (), stored)
 
-    assert now.alerts[0] == "The node new waits for an operator: intertie nodes approve new."
+    assert now.alerts[0] == "Node new: waits for approval: intertie nodes approve new."
     assert "intertie nodes token twin" in now.alerts[1]

@@ -183,7 +183,7 @@ class Say(StrEnum):
     STATUS = "status"
     """Node: {"state", "reason", "since", "in_flight", "queue", "idle_seconds"}; when it changes, and every 15 s."""
     LEAVE = "leave"
-    """Node: {"reason"}: it drains and goes; no new work from now on."""
+    """Node: {"reason", "for_good"}: it drains and goes; no new work from now on. With `for_good` its key goes, too."""
 
 
 class Serving(StrEnum):

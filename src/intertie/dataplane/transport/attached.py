@@ -80,6 +80,8 @@ class Attached:
         self.cap = who.slots
         self.drained = who.drained
         self.leaving = False
+        self.for_good = False
+        """It leaves and does not come back with this key."""
         self.serving = Serving.SERVING
         self._reason = ""
         self._offered: int | None = None
