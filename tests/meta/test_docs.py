@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from intertie.controlplane import config, document, entries, limit_entries, rule_entries
+from intertie.controlplane import config, document, entries, limit_entries, member_entries, rule_entries
 from intertie.controlplane.shapes import Entry
 from scripts.reference import PAGES, REFERENCE, commands
 from tests.meta.source import ROOT, tracked
@@ -89,6 +89,7 @@ SECTIONS: dict[str, type[Entry]] = {
     "alerts": entries.AlertsEntry,
     "projects": entries.ProjectEntry,
     "Keys": entries.KeyEntry,
+    "members": member_entries.MemberEntry,
 }
 """Heading of the configuration page -> the shape described under it."""
 
@@ -102,9 +103,9 @@ def _rows(section: str) -> dict[str, str]:
 
 def test_every_shape_of_the_configuration_has_its_section() -> None:
     """A new kind of entry needs a heading."""
-    named = {**vars(entries), **vars(rule_entries)}.values()
+    named = {**vars(entries), **vars(rule_entries), **vars(member_entries)}.values()
     shapes = {kind for kind in named if isinstance(kind, type) and issubclass(kind, Entry)}
-    asked = {rule_entries.DraftEntry, rule_entries.QuestionEntry}
+    asked = {rule_entries.DraftEntry, rule_entries.QuestionEntry, member_entries.MemberChangeEntry}
 
     assert shapes - {Entry, entries.HeaderEntry, limit_entries.Limited} - asked == set(SECTIONS.values())
 

@@ -22,6 +22,7 @@ from intertie.api import (
     keys,
     ledger,
     limits,
+    members,
     nodes,
     probes,
     problems,
@@ -69,6 +70,7 @@ def make_admin(state: AdminState) -> FastAPI:
     configuration = (
         keys,
         projects,
+        members,
         upstreams,
         routes,
         rules,

@@ -13,7 +13,7 @@ from intertie.api.permissions import Permission, need
 from intertie.api.state import AdminState, operator, state
 from intertie.controlplane import keys
 from intertie.controlplane.control import DEFAULT_PROJECT
-from intertie.controlplane.shapes import Model, Name
+from intertie.controlplane.shapes import Email, Model, Name
 from intertie.core.errors import BadCall
 from intertie.core.terms import Trust
 
@@ -30,10 +30,18 @@ class KeyBody(BaseModel):
     models: list[Model] | None = Field(None, max_length=1000)
     trust: Trust = Trust.VENDOR
     expires_at: float | None = Field(None, allow_inf_nan=False)
+    member: Email | None = None
+
+
+class AssignBody(BaseModel):
+    """Whom a key is to belong to; null: nobody. Unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+    member: Email | None
 
 
 class KeyAnswer(msgspec.Struct, frozen=True):
-    """An API key. `models` null: all of the organisation. Times are UTC seconds."""
+    """An API key. `models` null: all of the organisation; `member` null: nobody's. Times are UTC seconds."""
 
     id: str
     project: str
@@ -44,6 +52,7 @@ class KeyAnswer(msgspec.Struct, frozen=True):
     models: tuple[str, ...] | None
     expires_at: float | None
     revoked_at: float | None
+    member: str | None
 
 
 class NewKeyAnswer(KeyAnswer, frozen=True, kw_only=True):
@@ -69,10 +78,20 @@ def create(state: State, request: Request, body: KeyBody) -> Response:
         "models": None if body.models is None else tuple(body.models),
         "trust": body.trust,
         "expires_at": body.expires_at,
+        "member": body.member,
     }
     made = keys.create(state.control, state.organisation, body.project, body.name, operator(request), **access)
     state.changed()
     return shown(NewKeyAnswer(**msgspec.structs.asdict(_answer(made.key)), key=made.secret), 201)
+
+
+@router.patch("/{key}", dependencies=[need(Permission.KEYS_WRITE)])
+@speaks(answer=KeyAnswer)
+def assign(state: State, request: Request, key: str, body: AssignBody, project: str | None = None) -> Response:
+    """Give a key, named as for revoking, to a member or to nobody. What it was used for stays whose it was."""
+    row = keys.assign(state.control, state.organisation, key, body.member, operator(request), project=project)
+    state.changed()
+    return shown(_answer(row))
 
 
 @router.delete("/{key}", dependencies=[need(Permission.KEYS_WRITE)])

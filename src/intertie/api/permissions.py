@@ -30,6 +30,8 @@ class Permission(StrEnum):
     KEYS_WRITE = "keys:write"
     PROJECTS_READ = "projects:read"
     PROJECTS_WRITE = "projects:write"
+    MEMBERS_READ = "members:read"
+    MEMBERS_WRITE = "members:write"
     UPSTREAMS_READ = "upstreams:read"
     UPSTREAMS_WRITE = "upstreams:write"
     ROUTES_READ = "routes:read"

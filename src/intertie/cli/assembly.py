@@ -18,6 +18,7 @@ from intertie.cli import (
     ledger,
     limits,
     local_model,
+    members,
     migrate,
     node,
     nodes,
@@ -66,6 +67,7 @@ def assemble(serve: Callable[..., int]) -> typer.Typer:
     check.register(cli)
     apply_command.register(cli)
     cli.add_typer(keys.app, name="keys")
+    cli.add_typer(members.app, name="members")
     cli.add_typer(upstreams.app, name="upstreams")
     cli.add_typer(nodes.app, name="nodes")
     cli.add_typer(routes.app, name="routes")

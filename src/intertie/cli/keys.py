@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import typer
 
+from intertie.cli.client import CommandProblem
 from intertie.cli.render import as_json, say, table
 from intertie.cli.session import Json, session
 from intertie.cli.when import moment
@@ -31,6 +32,7 @@ def create(
     expires_in_days: Annotated[
         float | None, typer.Option("--expires-in-days", min=0.001, help="Omitted: never.")
     ] = None,
+    member: Annotated[str | None, typer.Option("--member", help="E-mail address of whose key it is.")] = None,
     json: Json = False,
 ) -> None:
     """Make a key and show it, once: only a hash of it is kept."""
@@ -41,12 +43,14 @@ def create(
         "models": allowed or None,
         "trust": trust.value,
         "expires_at": None if expires_in_days is None else time.time() + expires_in_days * 86400,
+        "member": member,
     }
     made = session().client().post("/keys", body)
     if json:
         as_json(made)
         return
-    say(made["key"], "", f"This is key {made['name']!r} of project {made['project']!r}. It is not shown again.")
+    whose = f", of {made['member']}" if made["member"] else ""
+    say(made["key"], "", f"This is key {made['name']!r} of project {made['project']!r}{whose}. It is not shown again.")
 
 
 @app.command("list")
@@ -61,11 +65,12 @@ def list_(
         as_json(rows)
         return
     table(
-        ("project", "name", "key", "models", "trust", "expires", "state", "id"),
+        ("project", "name", "member", "key", "models", "trust", "expires", "state", "id"),
         [
             (
                 row["project"],
                 row["name"],
+                row["member"],
                 row["hint"],
                 row["models"] or "all",
                 row["trust"],
@@ -77,6 +82,23 @@ def list_(
         ],
         empty="No keys yet. Make one with: intertie keys create NAME --project P",
     )
+
+
+@app.command("assign")
+def assign(
+    key: Annotated[str, typer.Argument(help="Its id, or its name.")],
+    member: Annotated[str | None, typer.Option("--member", help="E-mail address of whose key it is to be.")] = None,
+    nobody: Annotated[bool, typer.Option("--nobody", help="It belongs to no member any more.")] = False,
+    json: Json = False,
+) -> None:
+    """Give a key to a member: from now on their limits hold for it, and its usage is theirs."""
+    if (member is None) != nobody:
+        raise CommandProblem("say whose the key is to be", "give --member EMAIL, or --nobody", code="nothing_to_set")
+    row = session().client().patch(f"/keys/{quote(key, safe='')}", {"member": member})
+    if json:
+        as_json(row)
+        return
+    say(f"Key {row['name']!r} of project {row['project']!r} belongs to {row['member'] or 'no member'} now.")
 
 
 @app.command("revoke")

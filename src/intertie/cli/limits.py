@@ -14,7 +14,7 @@ from intertie.cli.session import Json, session
 app = typer.Typer(no_args_is_help=True, help="Limits: rates, quotas, budgets, and calls at a time.")
 
 _WIDTH = 20
-_LEVELS = ("organisation", "project", "key", "route", "model", "upstream")
+_LEVELS = ("organisation", "project", "member", "key", "route", "model", "upstream")
 
 
 @app.command("list")
@@ -52,7 +52,8 @@ def set_(
         str,
         typer.Argument(
             metavar="WHOSE",
-            help="organisation, project:NAME, key:PROJECT/NAME, route:MODEL, model:MODEL or upstream:NAME (nodes too).",
+            help="organisation, project:NAME, member:EMAIL, key:PROJECT/NAME, route:MODEL, model:MODEL or "
+            "upstream:NAME (nodes too).",
         ),
     ],
     requests: Annotated[int | None, typer.Option("--requests", help="Requests; per minute unless --per.")] = None,

@@ -22,7 +22,7 @@ def register(cli: typer.Typer) -> None:
     @cli.command()
     def usage(
         by: Annotated[
-            str, typer.Option("--by", help="route, model, key, project, upstream, node, target or day.")
+            str, typer.Option("--by", help="route, model, key, project, member, upstream, node, target or day.")
         ] = "route",
         since: Annotated[str | None, typer.Option("--since", help="24h, 7d, today, or a date (UTC).")] = None,
         until: Annotated[str | None, typer.Option("--until", help="The same; omitted: now.")] = None,

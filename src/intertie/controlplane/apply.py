@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from intertie.controlplane import alerts, audit, config, keys, limits, projects, routes, rules, upstreams
+from intertie.controlplane import alerts, audit, config, keys, limits, members, projects, routes, rules, upstreams
 from intertie.controlplane.audit import BY_GATEWAY, Actor
 from intertie.controlplane.config import Document
 from intertie.controlplane.control import Control
@@ -19,6 +19,7 @@ from intertie.controlplane.entries import ProjectEntry
 from intertie.controlplane.keys import CreatedKey
 from intertie.controlplane.outcome import Origin, Outcome
 from intertie.store import keys as stored_keys
+from intertie.store import members as stored_members
 from intertie.store import projects as stored_projects
 from intertie.store import revision
 from intertie.store import routes as stored_routes
@@ -41,10 +42,12 @@ class Changes(msgspec.Struct, frozen=True):
 def apply(control: Control, organisation: str, document: Document, by: Actor = BY_GATEWAY) -> Changes:
     """Makes it so. The document is resolved (see `config.resolve`).
 
-    Raises `Conflict` (and changes nothing) if a key's value is in use elsewhere, or an upstream that is no longer
-    listed is still a target of a route that came by another door.
+    Raises `Conflict` (and changes nothing) if a key's value is in use elsewhere, if an upstream that is no longer
+    listed is still a target of a route that came by another door, or a member a key of whom did;
+    `ConfigProblems` for keys and rules about what is not there.
     """
     with control.database.write() as connection:
+        members.check(connection, organisation, document)
         run = _Run(connection, control, organisation, by)
         for upstream in document.upstreams:
             outcome = upstreams.write(connection, control, organisation, upstream, Origin.CONFIG, by)
@@ -52,6 +55,9 @@ def apply(control: Control, organisation: str, document: Document, by: Actor = B
         for route in document.routes:
             outcome = routes.write(connection, control, organisation, route, Origin.CONFIG, by)
             run.note(outcome, f"route {route.model}")
+        for member in document.members:
+            outcome = members.write(connection, control, organisation, member, Origin.CONFIG, by)
+            run.note(outcome, f"member {member.email}")
         # revoked before others are made, so that a secret can move from one name to another
         run.end_keys({(project.name, key.name) for project in document.projects for key in project.keys})
         for project in document.projects:
@@ -59,6 +65,7 @@ def apply(control: Control, organisation: str, document: Document, by: Actor = B
         run.remove_routes({route.model for route in document.routes})
         run.remove_upstreams({upstream.name for upstream in document.upstreams})
         run.remove_projects({project.name for project in document.projects})
+        run.remove_members({member.email for member in document.members})
         for done, name in rules.write(connection, control, organisation, document.rules, by):
             run.note(done, f"rule {name}")
         for done, name in limits.write(connection, control, organisation, document, by):
@@ -121,6 +128,7 @@ class _Run:
                 models=None if key.models is None else tuple(key.models),
                 trust=key.trust,
                 expires_at=key.expires,
+                member=key.member,
             )
             self.note(written.outcome, f"key {entry.name}/{key.name}")
             if written.created:
@@ -145,6 +153,12 @@ class _Run:
             if row.origin == Origin.CONFIG and row.name not in listed:
                 upstreams.discard(self.connection, self.control, self.organisation, row.name, self.by)
                 self.note("removed", f"upstream {row.name}")
+
+    def remove_members(self, listed: set[str]) -> None:
+        for row in stored_members.live(self.connection, self.organisation):
+            if row.origin == Origin.CONFIG and row.email not in listed:
+                members.discard(self.connection, self.control, row, self.by)
+                self.note("removed", f"member {row.email}")
 
     def remove_projects(self, listed: set[str]) -> None:
         for row in stored_projects.live(self.connection, self.organisation):

@@ -82,6 +82,7 @@ def _route(
 
 def _keys(document: Document) -> Iterator[Problem]:
     routes = {route.model for route in document.routes}
+    members = {member.email for member in document.members}
     keys = [
         (f"projects[{index}].keys[{at}]", key)
         for index, project in enumerate(document.projects)
@@ -90,6 +91,9 @@ def _keys(document: Document) -> Iterator[Problem]:
     if not keys:
         yield Problem("projects", "no API key is declared", "make one with: intertie keys create NAME")
     for path, key in keys:
+        if key.member is not None and key.member not in members:
+            near = nearest(key.member, sorted(members)) or "right if a command added them"
+            yield Problem(f"{path}.member", f"{key.member} is not among `members`", near)
         if not routes or key.models == []:
             yield Problem(path, f"the key {key.name} can use no route", "declare routes, or list them under `models`")
         for model in key.models or []:

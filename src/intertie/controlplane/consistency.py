@@ -28,6 +28,7 @@ def problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _twice(raw, "upstreams", "", "name")
     yield from _twice(raw, "routes", "", "model")
     yield from _twice(raw, "projects", "", "name")
+    yield from _twice(raw, "members", "", "email")
     yield from _twice(raw, "rules", "", "name")
     yield from _twice(raw, "models", "", "name")
     for path, project in _items(raw, "projects", ""):
@@ -53,7 +54,8 @@ def upstream_problems(upstream: Mapping[str, Any], path: str = "") -> Iterator[P
 
 def nearest(name: object, known: Iterator[str] | list[str] | Mapping[str, Any]) -> str:
     """A hint naming the closest of the `known` names, or nothing."""
-    found = difflib.get_close_matches(str(name), list(known), n=1)
+    alike = 0.9 if "@" in str(name) else 0.6  # addresses of one house have most of their letters in common
+    found = difflib.get_close_matches(str(name), list(known), n=1, cutoff=alike)
     return f"did you mean {found[0]}?" if found else ""
 
 
@@ -94,8 +96,13 @@ def _twice(parent: Mapping[str, Any], section: str, path: str, field: str) -> It
     seen: dict[str, str] = {}
     for at, item in _items(parent, section, path):
         name = item.get(field)
-        if isinstance(name, str) and (first := seen.setdefault(name, at)) != at:
+        if isinstance(name, str) and (first := seen.setdefault(_same(field, name), at)) != at:
             yield Problem(f"{at}.{field}", f"{name!r} is already the {field} of {first}", "names must differ")
+
+
+def _same(field: str, name: str) -> str:
+    """What two names have in common that mean the same."""
+    return name.lower() if field == "email" else name
 
 
 def _items(parent: Mapping[str, Any], section: str, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

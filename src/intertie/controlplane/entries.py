@@ -24,9 +24,10 @@ from pydantic import (
 
 from intertie.controlplane.addresses import base_url, is_public
 from intertie.controlplane.limit_entries import Limited, ModelLimitsEntry, OrganisationEntry, by_name
+from intertie.controlplane.member_entries import MemberEntry
 from intertie.controlplane.places import PLACES
 from intertie.controlplane.rule_entries import RuleEntry
-from intertie.controlplane.shapes import Entry, Model, Money, Name, Seconds, wrong
+from intertie.controlplane.shapes import Email, Entry, Model, Money, Name, Seconds, wrong
 from intertie.core.providers import load
 from intertie.core.routing.resolve import DIRECT
 from intertie.core.terms import NODE, CacheScope, StrategyName, Trust
@@ -277,9 +278,10 @@ class RouteEntry(Limited):
 
 
 class KeyEntry(Limited):
-    """An API key of a project. Without `value` it is generated and shown once."""
+    """An API key of a project, and of a member if one is named. Without `value` it is generated and shown once."""
 
     name: Name
+    member: Email | None = None
     value: SecretEntry | None = None
     models: list[Model] | None = None
     trust: Trust = Trust.VENDOR
@@ -319,6 +321,7 @@ class Document(Entry):
     upstreams: list[UpstreamEntry] = Field(default=[])
     routes: list[RouteEntry] = Field(default=[])
     projects: list[ProjectEntry] = Field(default=[])
+    members: list[MemberEntry] = Field(default=[])
     organisation: OrganisationEntry | None = None
     models: Annotated[list[ModelLimitsEntry], BeforeValidator(by_name)] = Field(default=[])
     alerts: AlertsEntry | None = None

@@ -9,12 +9,13 @@ import msgspec
 
 from intertie.controlplane import audit, projects
 from intertie.controlplane.audit import BY_GATEWAY, Actor, Item
+from intertie.controlplane.consistency import nearest
 from intertie.controlplane.control import Conflict, Control, Unknown, make_id
 from intertie.controlplane.outcome import Origin, Outcome
 from intertie.core import keys as form
 from intertie.core.errors import BadCall
 from intertie.core.terms import Trust
-from intertie.store import keys, revision
+from intertie.store import keys, members, revision
 from intertie.store.database import Connection
 from intertie.store.keys import KeyRow
 
@@ -28,6 +29,8 @@ class Access(TypedDict, total=False):
     """Ceiling: the most exposed class a call may reach."""
     expires_at: float | None
     """UTC seconds; None means never."""
+    member: str | None
+    """Address of the member it belongs to."""
 
 
 class CreatedKey(msgspec.Struct, frozen=True):
@@ -52,12 +55,14 @@ def create(
 ) -> CreatedKey:
     """A new key of the project, which is made if need be. Without `value` it is generated.
 
-    Raises `Conflict` if the project has a live key of that name or the value is in use, `BadCall` if the value is weak.
+    Raises `Conflict` if the project has a live key of that name or the value is in use, `BadCall` if the value is weak,
+    `Unknown` if it is to belong to nobody known.
     """
     if value is not None and (flaw := form.flaw(value)):
         raise BadCall(f"the value cannot be an API key: {flaw}", param="value")
     secret = value if value is not None else form.make_key(os.urandom(form.ENTROPY))
     with control.database.write() as connection:
+        _known(connection, organisation, access.get("member"))
         projects.write(connection, control, organisation, project, Origin.API, by)
         row = _row(control, organisation, project, name, secret, access)
         _insert(connection, control, row, secret)
@@ -80,20 +85,38 @@ def revoke(
     Raises `Unknown` if there is none, `Conflict` if several projects have a key of that name.
     """
     with control.database.write() as connection:
-        found = keys.by_id(connection, organisation, key)
-        if found is None:
-            named = [row for row in keys.listed(connection, organisation, project, revoked=False) if row.name == key]
-            if len(named) > 1:
-                places = ", ".join(row.project for row in named)
-                raise Conflict(f"several projects have a key named {key} ({places}): name the project or use the id")
-            if not named:
-                raise Unknown(f"no key has the id or name {key}")
-            found = named[0]
+        found = _named(connection, organisation, key, project)
         if found.revoked_at is not None:
             return found
         ended = end(connection, control, found, Origin.API, by)
         revision.bump(connection)
         return ended
+
+
+def assign(
+    control: Control,
+    organisation: str,
+    key: str,
+    member: str | None,
+    by: Actor = BY_GATEWAY,
+    *,
+    project: str | None = None,
+) -> KeyRow:
+    """Gives a key, named as for `revoke`, to a member, or to nobody. What it was used for stays whose it was.
+
+    Raises `Unknown` and `Conflict` like `revoke`, and for a member who is not there or a key that is revoked.
+    """
+    with control.database.write() as connection:
+        before = _named(connection, organisation, key, project)
+        if before.revoked_at is not None:
+            raise Conflict(f"the key {before.project}/{before.name} is revoked: nobody can have it any more")
+        _known(connection, organisation, member)
+        after = msgspec.structs.replace(before, member=member)
+        if after != before:
+            keys.update(connection, after)
+            _record(connection, control, by, before, after)
+            revision.bump(connection)
+        return after
 
 
 def end(connection: Connection, control: Control, row: KeyRow, origin: Origin, by: Actor = BY_GATEWAY) -> KeyRow:
@@ -170,7 +193,32 @@ def _row(control: Control, organisation: str, project: str, name: str, secret: s
         created_at=control.clock(),
         models=access.get("models"),
         expires_at=access.get("expires_at"),
+        member=access.get("member"),
     )
+
+
+def _named(connection: Connection, organisation: str, key: str, project: str | None) -> KeyRow:
+    """The key of that id, revoked or not, or the live one of that name."""
+    found = keys.by_id(connection, organisation, key)
+    if found is not None:
+        return found
+    named = [row for row in keys.listed(connection, organisation, project, revoked=False) if row.name == key]
+    if len(named) > 1:
+        places = ", ".join(row.project for row in named)
+        raise Conflict(f"several projects have a key named {key} ({places}): name the project or use the id")
+    if not named:
+        raise Unknown(f"no key has the id or name {key}")
+    return named[0]
+
+
+def _known(connection: Connection, organisation: str, member: str | None) -> None:
+    """Raises `Unknown` unless a key may be this member's, or nobody's."""
+    if member is None:
+        return
+    there = [row.email for row in members.live(connection, organisation)]
+    if member not in there:
+        near = nearest(member, there) or f"add them with: intertie members add {member}"
+        raise Unknown(f"no member has the address {member}: {near}", param="member")
 
 
 def _insert(connection: Connection, control: Control, row: KeyRow, secret: str) -> None:

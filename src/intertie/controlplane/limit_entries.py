@@ -183,7 +183,8 @@ class LimitEntry(Entry):
 
     level: Level
     holder: str | None = Field(default=None, max_length=200)
-    """A project's, route's, model's or upstream's name, a key as `project/name` or its id; none: the organisation."""
+    """A project's, route's, model's or upstream's name, a member's address, a key as `project/name` or its id; none:
+    the organisation."""
     measure: Measure
     amount: Any
     per: Per | None = None
@@ -191,13 +192,6 @@ class LimitEntry(Entry):
     at_cap: AtCap = AtCap.REFUSE
     alert: Percents = Field(default=[50, 80, 100])
     wait: float = Field(default=0.0, ge=0, le=600, allow_inf_nan=False)
-
-    @field_validator("level")
-    @classmethod
-    def _known(cls, value: Level) -> Level:
-        if value is Level.MEMBER:
-            raise wrong("must be organisation, project, key, route, model or upstream", "members come later")
-        return value
 
     @model_validator(mode="after")
     def _fits(self) -> LimitEntry:

@@ -16,7 +16,7 @@ from intertie.controlplane.outcome import Origin, Outcome
 from intertie.core.policy.limits import Level, Limit, Sums
 from intertie.core.policy.windows import Per, Window, window
 from intertie.dataplane.adoption import Opened
-from intertie.store import keys, limits, projects, revision, upstreams
+from intertie.store import keys, limits, members, projects, revision, upstreams
 from intertie.store.database import Connection
 from intertie.store.limits import LimitRow
 
@@ -133,6 +133,8 @@ def _wanted(connection: Connection, organisation: str, document: Document) -> It
         yield from route.held(Level.ROUTE, route.model)
     for model in document.models:
         yield from model.held(Level.MODEL, model.name)
+    for member in document.members:
+        yield from member.held(Level.MEMBER, member.email)
     for project in document.projects:
         yield from project.held(Level.PROJECT, project.name)
         for key in project.keys:
@@ -194,6 +196,10 @@ def _holder(connection: Connection, organisation: str, level: Level, named: str)
         known = [row.name for row in projects.live(connection, organisation)]
         if named not in known:
             raise _nobody("project", named, known)
+    elif level is Level.MEMBER:
+        named, known = named.lower(), [row.email for row in members.live(connection, organisation)]
+        if named not in known:
+            raise _nobody("member", named, known)
     elif level is Level.UPSTREAM:
         known = list(upstreams.ids(connection, organisation))
         if named not in known:

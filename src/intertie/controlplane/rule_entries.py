@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from intertie.controlplane.consistency import nearest
-from intertie.controlplane.shapes import Entry, Model, Money, Name, Seconds, wrong
+from intertie.controlplane.shapes import Email, Entry, Model, Money, Name, Seconds, wrong
 from intertie.core.policy.content import CLASSES
 from intertie.core.routing.rules import DAYS, Hours, Rule, When, Wish
 from intertie.core.terms import Operation, Trust
@@ -60,6 +60,7 @@ def _listed(words: tuple[str, ...]) -> str:
 
 Tag = Annotated[str, AfterValidator(_tag)]
 Names = Annotated[list[Name], BeforeValidator(_several), Field(min_length=1, max_length=100)]
+Emails = Annotated[list[Email], BeforeValidator(_several), Field(min_length=1, max_length=100)]
 Tags = Annotated[list[Tag], BeforeValidator(_several), Field(min_length=1, max_length=100)]
 Models = Annotated[list[Model], BeforeValidator(_several), Field(min_length=1, max_length=100)]
 Operations = Annotated[list[Operation], BeforeValidator(_several), Field(min_length=1)]
@@ -73,6 +74,7 @@ class WhenEntry(Entry):
 
     key: Names | None = None
     project: Names | None = None
+    member: Emails | None = None
     tag: Tags | None = None
     header: dict[str, str] | None = None
     model: Models | None = None
@@ -119,6 +121,7 @@ class WhenEntry(Entry):
         return When(
             key=tuple(self.key or ()),
             project=tuple(self.project or ()),
+            member=tuple(self.member or ()),
             tag=tuple(self.tag or ()),
             header=dict(self.header or {}),
             model=tuple(self.model or ()),

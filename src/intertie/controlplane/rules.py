@@ -15,7 +15,7 @@ from intertie.controlplane.control import Control
 from intertie.controlplane.outcome import Origin, Outcome
 from intertie.controlplane.rule_entries import RuleEntry
 from intertie.core.routing.rules import Rule, told
-from intertie.store import keys, projects, rules, upstreams
+from intertie.store import keys, members, projects, rules, upstreams
 from intertie.store.database import Connection
 from intertie.store.rules import RuleRow
 
@@ -104,8 +104,9 @@ def _unknown(connection: Connection, organisation: str, entries: Sequence[RuleEn
     places = upstreams.ids(connection, organisation)
     named = {row.name for row in projects.live(connection, organisation)}
     held = {row.name for row in keys.listed(connection, organisation, None, revoked=False)}
+    people = {row.email for row in members.live(connection, organisation)}
     for at, entry in enumerate(entries):
-        for field, known in (("project", named), ("key", held)):
+        for field, known in (("project", named), ("key", held), ("member", people)):
             yield from _missing(f"rules[{at}].when.{field}", field, getattr(entry.when, field), known)
         for demand in ("require", "prefer", "forbid"):
             wish = getattr(entry, demand)

@@ -11,6 +11,9 @@ from pydantic_core import PydanticCustomError
 
 DEAREST: Final = Decimal(10_000)
 """Currency units per million tokens above which a price is taken for a mistake."""
+LONGEST_EMAIL: Final = 160
+"""Characters of an address: it is part of the ids of limits."""
+_EMAIL: Final = r"[A-Za-z0-9.!#$%&'*+=?^_{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*"
 
 
 def wrong(message: str, hint: str = "") -> PydanticCustomError:
@@ -22,6 +25,12 @@ def _name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}", value):
         raise wrong("must begin with a letter or digit and have at most 100 letters, digits and . _ @ + -")
     return value
+
+
+def _email(value: str) -> str:
+    if len(value) > LONGEST_EMAIL or not re.fullmatch(_EMAIL, value):
+        raise wrong(f"must be an e-mail address such as anna@example.com, of at most {LONGEST_EMAIL} characters")
+    return value.lower()
 
 
 def _model(value: str) -> str:
@@ -52,6 +61,7 @@ def _micros(value: object) -> int:
 
 Name = Annotated[str, AfterValidator(_name)]
 Model = Annotated[str, AfterValidator(_model)]
+Email = Annotated[str, AfterValidator(_email)]
 Money = Annotated[int, BeforeValidator(_micros), PlainSerializer(lambda micros: str(Decimal(micros).scaleb(-6)))]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 

@@ -125,6 +125,7 @@ class Caller(msgspec.Struct, frozen=True):
     """Route names the key may use; `None` means all of its organisation."""
     trust: Trust = Trust.VENDOR
     expires_at: float | None = None
+    member: str = ""  # address of the person the key belongs to, if it belongs to one
 
 
 class Credential(msgspec.Struct, frozen=True):
@@ -245,8 +246,7 @@ class Webhook(msgspec.Struct, frozen=True):
     """Where an organisation is told that a quota or budget passed a threshold."""
 
     url: str
-    secret: Secret
-    """Signs what is sent."""
+    secret: Secret  # signs what is sent
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -309,19 +309,17 @@ class CallFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     """Classes of content that some rule asks for and that were found."""
     trust: Trust = Trust.VENDOR  # the caller's ceiling
     at: float = 0.0
+    member: str = ""
 
 
 class State(StrEnum):
     """How a request or an attempt ended."""
 
     OK = "ok"
-    FAILED = "failed"
-    """No answer, or an error answer."""
-    INTERRUPTED = "interrupted"
-    """Broke after the commit point."""
+    FAILED = "failed"  # no answer, or an error answer
+    INTERRUPTED = "interrupted"  # broke after the commit point
     CANCELLED = "cancelled"  # the client left
-    RECOVERED = "recovered"
-    """In flight when the process died; settled by estimate at the next start."""
+    RECOVERED = "recovered"  # in flight when the process died; settled by estimate at the next start
 
 
 class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -363,6 +361,7 @@ class Opening(msgspec.Struct, frozen=True, tag="open", omit_defaults=True):
     input_estimate: int
     price: Price | None = None
     node: str = ""
+    member: str = ""
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress", omit_defaults=True):
@@ -398,3 +397,4 @@ class Settlement(msgspec.Struct, frozen=True, tag="settle", omit_defaults=True):
     """Micro-units that an answer from the cache would have cost; `None` if none came from there, or unknown."""
     plan: tuple[Considered, ...] = ()
     facts: CallFacts | None = None
+    member: str = ""

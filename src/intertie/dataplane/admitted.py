@@ -70,7 +70,7 @@ class Gate:
         self._of = snapshots.current
         self._targeted = _targeted(self._of)
         """Organisations with limits on upstreams or models."""
-        self._allowances: dict[tuple[str, str, str, str], Allowance] = {}
+        self._allowances: dict[tuple[str, str, str, str, str], Allowance] = {}
         self._shares: dict[tuple[str, str, str], Share | None] = {}
         self._waiting = WaitingRoom(self._enter)
 
@@ -233,7 +233,7 @@ class Gate:
         assert caller is not None
         assert route is not None
         snapshot = self._newest()
-        key = (caller.organisation, caller.project, caller.key_id, route.model)
+        key = (caller.organisation, caller.project, caller.member, caller.key_id, route.model)
         found = self._allowances.get(key)
         if found is None:
             if len(self._allowances) >= _REMEMBERED:

@@ -52,7 +52,7 @@ def share_of(opened: Opened, account: Settlement) -> int:
         mine = [one for one in attempts if getattr(one, name) == limit.holder]
         tokens = sum(one.usage.input + one.usage.output for one in mine)
         return Sums(len(mine), tokens, sum(one.cost or 0 for one in mine)).of(limit)
-    if getattr(account, _MEMBERS[limit.level]) != limit.holder:
+    if getattr(account, _HOLDERS[limit.level]) != limit.holder:
         return 0
     within = span.start <= account.started_at < span.end
     served = within and (bool(account.attempts) or account.cache in SERVED)
@@ -60,9 +60,10 @@ def share_of(opened: Opened, account: Settlement) -> int:
     return Sums(int(served), tokens, sum(one.cost or 0 for one in attempts)).of(limit)
 
 
-_MEMBERS: Final = {
+_HOLDERS: Final = {
     Level.ORGANISATION: "organisation",
     Level.PROJECT: "project",
+    Level.MEMBER: "member",
     Level.KEY: "key_id",
     Level.ROUTE: "route",
 }
@@ -100,8 +101,8 @@ def _concerns(x: Exchange, opened: Opened) -> bool:
     if caller.organisation != opened.organisation:
         return False
     if not limit.level.of_target:
-        holders = {Level.PROJECT: caller.project, Level.KEY: caller.key_id, Level.ROUTE: route.model}
-        return holders.get(limit.level, caller.organisation) == limit.holder
+        known = (caller.organisation, caller.project, caller.member, caller.key_id, route.model)
+        return limit.holder == dict(zip(_HOLDERS, known, strict=True))[limit.level]
     if x.running is None:
         return False
     candidate = x.running.candidate

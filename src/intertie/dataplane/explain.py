@@ -73,6 +73,7 @@ def explain(d: Dataplane, organisation: str, question: Question) -> Explanation:
     facts = CallFacts(
         key=caller.key_name,
         project=caller.project,
+        member=caller.member,
         model=question.model,
         operation=question.operation,
         tags=tags(",".join(question.tags).encode()),

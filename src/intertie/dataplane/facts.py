@@ -44,6 +44,7 @@ def survey(x: Exchange, d: Dataplane) -> None:
     facts = CallFacts(
         key=caller.key_name,
         project=caller.project,
+        member=caller.member,
         model=call.model,
         operation=call.operation,
         tags=tags(raw_tags) if raw_tags is not None else _NOBODY,

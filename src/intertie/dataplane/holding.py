@@ -91,6 +91,7 @@ def allowance(snapshot: Snapshot, caller: Caller, route: Route, meters: MakeMete
         for level, holder in (
             (Level.ORGANISATION, organisation),
             (Level.PROJECT, caller.project),
+            (Level.MEMBER, caller.member),
             (Level.KEY, caller.key_id),
             (Level.ROUTE, route.model),
         )

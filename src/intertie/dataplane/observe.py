@@ -149,8 +149,10 @@ class RequestLog:
         error = x.error
         if x.account is not None:
             account = x.account
-            if account.facts is not None:  # for the books; tags and headers of callers are not for every log
-                account = msgspec.structs.replace(account, plan=(), facts=None)
+            if (
+                account.facts is not None or account.member
+            ):  # for the books; people, tags, headers are not for every log
+                account = msgspec.structs.replace(account, plan=(), facts=None, member="")
             line = b'{"event":"request",' + self._encoder.encode(account)[1:]
             if error is not None and error.detail and error.fault is not Fault.CALLER:
                 line = line[:-1] + b',"detail":' + self._encoder.encode(error.detail) + b"}"

@@ -120,4 +120,6 @@ def _amount(limit: Limit) -> str:
 def _whose(limit: Limit) -> str:
     if limit.level in (Level.ORGANISATION, Level.KEY):
         return f"this {limit.level}"
+    if limit.level is Level.MEMBER:  # whoever holds the key need not know the address
+        return "the member this key belongs to"
     return f"the {limit.level} {limit.holder}"

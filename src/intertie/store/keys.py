@@ -29,6 +29,8 @@ class KeyRow(msgspec.Struct, frozen=True):
     expires_at: float | None = None
     revoked_at: float | None = None
     revoked_by: str | None = None
+    member: str | None = None
+    """Address of the member it belongs to."""
 
 
 _SHOWN = [api_keys.c[field.name] for field in msgspec.structs.fields(KeyRow)]
@@ -50,6 +52,13 @@ def listed(connection: sa.Connection, organisation: str, project: str | None, *,
     if not revoked:
         query = query.where(api_keys.c.revoked_at.is_(None))
     return _rows(connection, query.order_by(api_keys.c.project, api_keys.c.name, api_keys.c.id))
+
+
+def owned(connection: sa.Connection, organisation: str, member: str | None = None) -> list[KeyRow]:
+    """Keys that belong to this member (to any, if none is given) and are not revoked, by project and name."""
+    theirs = api_keys.c.member.is_not(None) if member is None else api_keys.c.member == member
+    query = sa.select(*_SHOWN).where(api_keys.c.organisation == organisation, theirs, api_keys.c.revoked_at.is_(None))
+    return _rows(connection, query.order_by(api_keys.c.project, api_keys.c.name))
 
 
 def live(connection: sa.Connection, organisation: str, project: str, name: str) -> KeyRow | None:
@@ -104,10 +113,10 @@ def update(connection: sa.Connection, row: KeyRow, digest: bytes | None = None) 
 
 def callers(connection: sa.Connection) -> Iterator[tuple[bytes, Caller]]:
     """Every live key of every organisation, as the data plane needs it: (hash, caller). Expiry is for the request."""
-    names = ("hash", "organisation", "project", "id", "name", "models", "trust", "expires_at")
+    names = ("hash", "organisation", "project", "id", "name", "models", "trust", "expires_at", "member")
     query = sa.select(*(api_keys.c[name] for name in names)).where(api_keys.c.revoked_at.is_(None))
     trusts = {trust.value: trust for trust in Trust}
-    for digest, organisation, project, key_id, name, models, trust, expires_at in connection.execute(query):
+    for digest, organisation, project, key_id, name, models, trust, expires_at, member in connection.execute(query):
         yield (
             digest,
             Caller(
@@ -118,5 +127,6 @@ def callers(connection: sa.Connection) -> Iterator[tuple[bytes, Caller]]:
                 models=None if models is None else frozenset(models),
                 trust=trusts[trust],
                 expires_at=expires_at,
+                member=member or "",
             ),
         )

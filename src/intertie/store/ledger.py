@@ -53,6 +53,8 @@ class Entry(msgspec.Struct, frozen=True):
     route: str
     operation: str
     stream: bool
+    member: str | None = None
+    """Address of whom the key belonged to, if it belonged to somebody."""
     n: int | None = None
     """Number of the attempt; `None` for a request. The same for the next four."""
     upstream: str | None = None
@@ -137,6 +139,7 @@ def _request_columns() -> dict[str, str]:
     columns["saved_micros"] = _field("r", "saved")
     columns["plan"] = _field("r", "plan")
     columns["facts"] = _field("r", "facts")
+    columns["member"] = _field("r", "member")
     return columns
 
 
@@ -213,7 +216,7 @@ _SHARED: Final = (
     *("request_id", "status", "error", "started_at", "duration_ms", "ttft_ms"),
     *(*_TOKENS, "estimated", "cost_micros"),
 )
-_OF_REQUEST: Final = ("project", "key_id", "key_name", "route", "operation", "stream")
+_OF_REQUEST: Final = ("project", "key_id", "key_name", "route", "operation", "stream", "member")
 
 
 def _request(row: sa.RowMapping) -> Entry:

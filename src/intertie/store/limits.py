@@ -75,6 +75,7 @@ def delete(connection: sa.Connection, organisation: str, id_: str) -> bool:
 _HOLDERS: Final[dict[Level, sa.Column[Any]]] = {
     Level.ORGANISATION: requests.c.organisation,
     Level.PROJECT: requests.c.project,
+    Level.MEMBER: requests.c.member,
     Level.KEY: requests.c.key_id,
     Level.ROUTE: requests.c.route,
     Level.MODEL: attempts.c.model,

@@ -98,6 +98,7 @@ def _plain(row: Any) -> CallFacts:
     return CallFacts(
         key=row["key_name"],
         project=row["project"],
+        member=row["member"] or "",
         model=row["route"],
         operation=Operation(row["operation"]),
         tokens=row["input_tokens"],

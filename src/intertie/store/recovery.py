@@ -90,6 +90,7 @@ class _Reader:
             project=first.project,
             key_id=first.key_id,
             key_name=first.key_name,
+            member=first.member,
             route=first.route,
             operation=first.operation,
             stream=first.stream,

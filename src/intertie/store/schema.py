@@ -52,6 +52,20 @@ projects: Final = sa.Table(
     sa.Column("max_output", sa.Integer),  # tokens, for calls under a budget that do not say
 )
 
+# People, known by their address in lower case. Deleted by nobody: removing marks the row, because their revoked keys
+# still refer to it.
+members: Final = sa.Table(
+    "members",
+    metadata,
+    sa.Column("organisation", ID, sa.ForeignKey("organisations.id"), primary_key=True),
+    sa.Column("email", NAME, primary_key=True),
+    sa.Column("name", NAME, nullable=False),
+    sa.Column("role", sa.String(16), nullable=False),  # owner, admin, member, billing, auditor
+    sa.Column("origin", ORIGIN, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("removed_at", sa.Float),
+)
+
 # Deleted by nobody: revoking marks the row, so an operator can always find what a key was.
 api_keys: Final = sa.Table(
     "api_keys",
@@ -69,7 +83,9 @@ api_keys: Final = sa.Table(
     sa.Column("expires_at", sa.Float),
     sa.Column("revoked_at", sa.Float),
     sa.Column("revoked_by", ORIGIN),
+    sa.Column("member", NAME),  # whose it is; null: nobody's
     sa.ForeignKeyConstraint(["organisation", "project"], ["projects.organisation", "projects.name"]),
+    sa.ForeignKeyConstraint(["organisation", "member"], ["members.organisation", "members.email"]),
 )
 _live: Any = {"sqlite_where": api_keys.c.revoked_at.is_(None), "postgresql_where": api_keys.c.revoked_at.is_(None)}
 sa.Index("ux_api_keys_name", *(api_keys.c[name] for name in ("organisation", "project", "name")), unique=True, **_live)
@@ -390,6 +406,7 @@ requests: Final = sa.Table(
     sa.Column("saved_micros", COUNT),  # what an answer from the cache would have cost
     sa.Column("plan", sa.Text),  # JSON: each target considered, and why it was or was not asked
     sa.Column("facts", sa.Text),  # JSON: what rules could see of the call; never its content
+    sa.Column("member", NAME),  # address of whom the key belonged to; null: nobody
     sa.UniqueConstraint("organisation", "request_id"),
     sa.Index("ix_requests_started_at", "organisation", "started_at"),
     sa.Index("ix_requests_seq", "organisation", "seq"),  # the order entries are paged in

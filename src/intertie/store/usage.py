@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from intertie.core.terms import State
 from intertie.store.schema import attempts, requests
 
-Dimension = Literal["route", "model", "key", "project", "upstream", "node", "target", "day"]
+Dimension = Literal["route", "model", "key", "project", "member", "upstream", "node", "target", "day"]
 
 _DAY: Final = 86_400
 _BROKEN: Final = (State.FAILED.value, State.INTERRUPTED.value)
@@ -42,6 +42,7 @@ class UsageRow(msgspec.Struct, frozen=True):
 _OF_REQUESTS: Final[Mapping[str, sa.ColumnElement[Any]]] = {
     "route": requests.c.route,
     "project": requests.c.project,
+    "member": sa.func.coalesce(requests.c.member, ""),
     "key": requests.c.project + "/" + requests.c.key_name,
     "day": sa.cast(sa.func.floor(requests.c.started_at / _DAY), sa.Integer),
 }
@@ -58,9 +59,10 @@ def by(
 ) -> list[UsageRow]:
     """One row per value of `dimension`, for what began from `since` up to before `until` (UTC seconds).
 
-    By route, project, key and day, requests are summed, and every request is in exactly one row. By upstream, node,
-    target and model (the one that served), attempts are summed: a request that failed over is counted in each row it
-    touched, and answers from the cache are in none. The most requests come first; days in their order.
+    By route, project, member, key and day, requests are summed, and every request is in exactly one row; those of no
+    member are under the empty name. By upstream, node, target and model (the one that served), attempts are summed: a
+    request that failed over is counted in each row it touched, and answers from the cache are in none. The most
+    requests come first; days in their order.
     """
     name = _OF_REQUESTS.get(dimension)
     table = requests if name is not None else attempts

@@ -62,6 +62,14 @@ ROUTE = {"model": "r", "targets": [{"upstream": "acme", "model": "m"}]}
 CHANGES = (
     Change("POST", "/api/keys", {"name": "dev", "project": "web"}, ("project.create", "key.create"), "/api/keys"),
     Change("DELETE", "/api/keys/dev", None, ("key.revoke",), "/api/keys/{key}"),
+    Change("POST", "/api/members", {"email": "anna@example.com"}, ("member.create",), "/api/members"),
+    Change("PATCH", "/api/members/anna@example.com", {"role": "admin"}, ("member.update",), "/api/members/{email}"),
+    Change("POST", "/api/keys", {"name": "hers", "project": "web"}, ("key.create",), "/api/keys"),
+    Change("PATCH", "/api/keys/hers", {"member": "anna@example.com"}, ("key.update",), "/api/keys/{key}"),
+    Change(
+        "DELETE", "/api/members/anna@example.com?revoke_keys=true", None, ("key.revoke", "member.remove"),
+        "/api/members/{email}",
+    ),
     Change("PUT", "/api/projects/app", {}, ("project.create",), "/api/projects/{name}"),
     Change(
         "PUT", "/api/upstreams/acme", upstream(secret=SECRETS["credential"]), ("upstream.create",),
@@ -144,7 +152,14 @@ def test_no_write_of_the_api_is_forgotten_here(gateway: Gateway) -> None:
 
 def test_t85_no_change_happens_that_cannot_be_recorded(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each door fails closed, and nothing is different afterwards."""
-    tables = ("/api/keys?revoked=true", "/api/projects", "/api/upstreams", "/api/routes", "/api/nodes/tokens")
+    tables = (
+        "/api/keys?revoked=true",
+        "/api/members",
+        "/api/projects",
+        "/api/upstreams",
+        "/api/routes",
+        "/api/nodes/tokens",
+    )
 
     def full(*_: object) -> None:
         raise OSError("no space")
@@ -170,7 +185,7 @@ def test_no_record_holds_a_secret(gateway: Gateway) -> None:
             generated += [body["key"]] if "key" in body else [one["key"] for one in body["keys"]]
     text = gateway.client.get("/api/audit/export").text + json.dumps(records(gateway))
 
-    assert len(generated) == 2
+    assert len(generated) == 3
     assert "acme" in text
     for secret in (*SECRETS.values(), *generated):
         assert secret not in text

@@ -119,15 +119,17 @@ DAY = 86_400.0
 ENTRIES = (
     settlement("req_1"),
     settlement("req_2", attempt(1, state=State.FAILED, usage=Usage(), cost=0), attempt(2, upstream="lab", model="x")),
-    settlement("req_3", attempt(1, cost=None), project="api", key_id="key_2"),
+    settlement("req_3", attempt(1, cost=None), project="api", key_id="key_2", member="anna@example.com"),
     settlement("req_4", attempt(1, started_at=STARTED + DAY), started_at=STARTED + DAY - 0.5),
     msgspec.structs.replace(settlement("req_5"), attempts=(), status=429, state=State.FAILED),
     msgspec.structs.replace(settlement("req_6"), attempts=(), cache="hit"),
-    settlement("req_7", organisation="other"),
+    settlement("req_7", organisation="other", member="anna@example.com"),
+    settlement("req_8", project="app", member="anna@example.com"),
 )
 HOLDERS = {
     Level.ORGANISATION: ("default", "other"),
     Level.PROJECT: ("web", "api"),
+    Level.MEMBER: ("anna@example.com", "bob@example.com"),
     Level.KEY: ("key_1", "key_2"),
     Level.ROUTE: ("gpt-4o-mini", "none"),
     Level.MODEL: ("big-model", "x"),
@@ -168,10 +170,12 @@ def test_sums_by_hand(control: Control) -> None:
     def said(level: Level, holder: str, measure: Measure, per: Per) -> int:
         return _sum(control, Limit("x", level, holder, measure, 1, per), STARTED)
 
-    assert said(Level.ORGANISATION, "default", Measure.MONEY, Per.TOTAL) == 3 * 750
-    assert said(Level.ORGANISATION, "default", Measure.REQUESTS, Per.TOTAL) == 5
+    assert said(Level.ORGANISATION, "default", Measure.MONEY, Per.TOTAL) == 4 * 750
+    assert said(Level.ORGANISATION, "default", Measure.REQUESTS, Per.TOTAL) == 6
+    assert said(Level.MEMBER, "anna@example.com", Measure.REQUESTS, Per.TOTAL) == 2
+    assert said(Level.MEMBER, "anna@example.com", Measure.MONEY, Per.TOTAL) == 750
     assert said(Level.PROJECT, "web", Measure.TOKENS, Per.TOTAL) == 3 * 150
-    assert said(Level.UPSTREAM, "acme", Measure.REQUESTS, Per.TOTAL) == 4
+    assert said(Level.UPSTREAM, "acme", Measure.REQUESTS, Per.TOTAL) == 5
     assert said(Level.MODEL, "x", Measure.MONEY, Per.TOTAL) == 750
     # Begun in one day and paid in the next: the request counts here, the money there.
     assert said(Level.PROJECT, "web", Measure.MONEY, Per.DAY) == 2 * 750

@@ -68,6 +68,40 @@ def _rows(connection: sa.Connection) -> dict[str, list[tuple[object, ...]]]:
     return {table.name: [tuple(row) for row in connection.execute(sa.select(table))] for table in tables}
 
 
+def test_a_database_with_keys_of_the_version_before_keeps_them(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys belong to nobody then; a revoked key's name is still free, a live one's still taken."""
+    with monkeypatch.context() as before:
+        before.setattr(migrations, "HEAD", "0004")
+        migrations.upgrade(database, replay=True)
+    key = {
+        "organisation": "o",
+        "project": "p",
+        "name": "n",
+        "hint": "",
+        "trust": "own",
+        "origin": "api",
+        "created_at": 1,
+    }
+    names = ", ".join((*key, "id", "hash", "revoked_at"))
+    add = sa.text(f"INSERT INTO api_keys ({names}) VALUES (:{names.replace(', ', ', :')})")
+    with database.write() as connection:
+        connection.execute(sa.text("INSERT INTO organisations VALUES ('o', 'o', 1)"))
+        connection.execute(sa.text("INSERT INTO projects VALUES ('o', 'p', 'api', 1, NULL, NULL)"))
+        connection.execute(add, {**key, "id": "old", "hash": b"x", "revoked_at": 2})
+        connection.execute(add, {**key, "id": "new", "hash": b"y", "revoked_at": None})
+
+    assert migrations.upgrade(database) == "0004"
+    with database.read() as connection:
+        rows = connection.execute(sa.text("SELECT id, member, hash FROM api_keys ORDER BY id")).all()
+    assert [tuple(row) for row in rows] == [("new", None, b"y"), ("old", None, b"x")]
+    with pytest.raises(sa.exc.IntegrityError), database.write() as connection:
+        connection.execute(add, {**key, "id": "third", "hash": b"z", "revoked_at": None})
+    with pytest.raises(sa.exc.IntegrityError), database.write() as connection:
+        connection.execute(sa.text("UPDATE api_keys SET member = 'nobody@example.com'"))
+
+
 def test_upgrading_again_changes_nothing(database: Database) -> None:
     """Every start runs it."""
     assert migrations.upgrade(database) is None

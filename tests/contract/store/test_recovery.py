@@ -64,6 +64,23 @@ def test_a_settled_request_is_loaded(folder: Path, database: Database, restart: 
     assert _segments(folder) == []
 
 
+def test_whose_key_it_was_survives_a_crash(folder: Path, database: Database, restart: Restart) -> None:
+    """In flight or settled; a record of a version that knew no members is nobody's."""
+    anna = "anna@example.com"
+    _leave(
+        folder, opening(member=anna), opening("req_2"), opening("req_3", member=anna), settlement("req_3", member=anna)
+    )
+    assert b"member" not in segment.frame(opening("req_2"))
+
+    restart()
+
+    assert {entry.id: entry.member for entry in _entries(database) if entry.kind == "request"} == {
+        "req_1": anna,
+        "req_2": None,
+        "req_3": anna,
+    }
+
+
 def test_S14_a_request_in_flight_is_charged_its_input_and_its_last_checkpoint(
     folder: Path, database: Database, restart: Restart
 ) -> None:

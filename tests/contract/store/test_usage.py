@@ -55,6 +55,7 @@ def failover(database: Database) -> Database:
         ("route", [_row("gpt-4o-mini")]),
         ("project", [_row("web")]),
         ("key", [_row("web/dev")]),
+        ("member", [_row("")]),
         ("day", [_row("2023-11-14")]),
         ("upstream", [_row("acme", input_tokens=0, output_tokens=0, cost_micros=0, errors=1), _row("lab")]),
         ("model", [_row("big-model", input_tokens=0, output_tokens=0, cost_micros=0, errors=1), _row("llama3:8b")]),
@@ -88,8 +89,23 @@ def test_by_node_counts_what_machines_did_and_nothing_else(database: Database) -
     assert {row.name for row in _by(database, "route")} == {"gpt-4o-mini", "nodes/lab"}
 
 
+def test_by_member_every_request_is_in_one_row(database: Database) -> None:
+    """Over all keys and projects; those of nobody together."""
+    _load(
+        database,
+        settlement("req_1", member="anna@example.com"),
+        settlement("req_2", member="anna@example.com", project="app", key_id="key_2"),
+        settlement("req_3"),
+    )
+
+    assert _by(database, "member") == [
+        _row("anna@example.com", requests=2, input_tokens=200, output_tokens=100, cost_micros=1500),
+        _row(""),
+    ]
+
+
 def test_every_dimension_is_answered_for_empty_books(database: Database) -> None:
-    assert [_by(database, dimension) for dimension in get_args(Dimension)] == [[]] * 8
+    assert [_by(database, dimension) for dimension in get_args(Dimension)] == [[]] * len(get_args(Dimension))
 
 
 def test_T61_unknown_costs_are_counted_apart_and_never_as_zero(database: Database) -> None:

@@ -24,6 +24,8 @@ projects:
     limits: {rpm: 600, tpm: 200000, concurrency: 50, wait: 10}
     budgets: [{amount: 50.10, per: month, zone: Europe/Berlin, at_cap: cheaper, alert: [90, 50, 90]}]
     keys: [{name: dev, quotas: [{requests: 5, per: hour}, {requests: 50, per: day}]}]
+members:
+  - {email: anna@example.com, budgets: [{amount: 20, per: month}]}
 """
 
 
@@ -51,6 +53,8 @@ def test_every_noun_may_have_limits() -> None:
     assert [one.per for one in project.keys[0].held(Level.KEY, "key_1")] == [Per.HOUR, Per.DAY]
     assert made.organisation is not None
     assert [one.name for one in made.models] == ["big-model"]
+    (own,) = made.members[0].held(Level.MEMBER, made.members[0].email)
+    assert own.id == "member:anna@example.com:money:month"
 
 
 def test_the_way_to_the_admin_api_loses_nothing() -> None:
@@ -133,7 +137,7 @@ def test_one_limit_from_the_admin_api() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"level": "member"}, "members come later"),
+        ({"level": "membre"}, "did you mean member"),
         ({"holder": None}, "names a `holder`"),
         ({"per": None}, "a budget needs `per`"),
         ({"measure": "concurrency", "amount": 5}, "has no `per`"),

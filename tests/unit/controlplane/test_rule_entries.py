@@ -28,6 +28,7 @@ def test_a_whole_rule_is_read() -> None:
   when:
     key: dev
     project: [web, shop]
+    member: Eve@Example.com
     tag: Private
     header: {X-Team: "red*"}
     model: "gpt-*"
@@ -47,6 +48,7 @@ def test_a_whole_rule_is_read() -> None:
         when=When(
             key=("dev",),
             project=("web", "shop"),
+            member=("eve@example.com",),
             tag=("private",),
             header={"x-team": "red*"},
             model=("gpt-*",),
@@ -127,6 +129,6 @@ def test_a_rule_must_demand_something() -> None:
     assert "demands nothing" in problems("- {when: {tag: x}}")["rules[0]"]
 
 
-def test_members_do_not_exist_yet() -> None:
-    """So a rule about one would never hold: it is refused."""
-    assert "unknown key" in problems("- {when: {member: eve}, forbid: {trust: vendor}}")["rules[0].when.member"]
+def test_a_member_is_an_address() -> None:
+    """A rule about anything else would never hold: it is refused."""
+    assert "e-mail address" in problems("- {when: {member: eve}, forbid: {trust: vendor}}")["rules[0].when.member[0]"]

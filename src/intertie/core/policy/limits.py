@@ -54,7 +54,7 @@ class Limit(msgspec.Struct, frozen=True):
     """Stable across restarts: level, holder, measure and period."""
     level: Level
     holder: str
-    """Whose: an organisation's or key's id, a project's, route's, model's or upstream's name."""
+    """Whose: an organisation's or key's id, a member's address, a project's, route's, model's or upstream's name."""
     measure: Measure
     amount: int
     """Per minute for a rate; per window for a quota or budget; at a time for concurrency."""

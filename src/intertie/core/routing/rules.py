@@ -43,6 +43,8 @@ class When(msgspec.Struct, frozen=True):
 
     key: tuple[str, ...] = ()
     project: tuple[str, ...] = ()
+    member: tuple[str, ...] = ()
+    """Addresses."""
     tag: tuple[str, ...] = ()
     header: Mapping[str, str] = {}
     """Lower-case name -> pattern with `*` and `?`."""
@@ -141,8 +143,8 @@ def told(rule: Rule) -> str:
 
 def _conditions(when: When) -> str:
     lists = (
-        *(("key", when.key), ("project", when.project), ("tag", when.tag), ("model", when.model)),
-        *(("operation", when.operation), ("needs", when.needs), ("content", when.content)),
+        *(("key", when.key), ("project", when.project), ("member", when.member), ("tag", when.tag)),
+        *(("model", when.model), ("operation", when.operation), ("needs", when.needs), ("content", when.content)),
     )
     parts = [f"{name} {' or '.join(values)}" for name, values in lists if values]
     parts += [f"header {name} {pattern}" for name, pattern in when.header.items()]
@@ -166,6 +168,7 @@ def holds(when: When, call: CallFacts) -> bool:
     return (
         (not when.key or call.key in when.key)
         and (not when.project or call.project in when.project)
+        and (not when.member or call.member in when.member)
         and (not when.tag or not call.tags.isdisjoint(when.tag))
         and (not when.operation or call.operation in when.operation)
         and (not when.model or any(_fits(call.model.lower(), one.lower()) for one in when.model))

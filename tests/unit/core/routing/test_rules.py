@@ -13,7 +13,7 @@ from intertie.core.terms import CallFacts, Operation, Price, Trust
 
 HEADERS = {"x-team": "blue", "x-groups": "sales, hr, [internal] lab"}
 CALL = CallFacts("dev", "web", "gpt-4o", Operation.CHAT, frozenset({"private"}), HEADERS,
-                 frozenset({"tools"}), 1000, None, frozenset({"card"}))  # fmt: skip
+                 frozenset({"tools"}), 1000, None, frozenset({"card"}), member="eve@example.com")  # fmt: skip
 OWN = TargetFacts("rig", Trust.OWN, "eu", frozenset({"gpu"}), Price(0, 0), 0.4)
 VENDOR = TargetFacts("acme", Trust.VENDOR, "us", frozenset(), Price(1_000_000, 9_000_000), 1.5)
 
@@ -26,6 +26,8 @@ VENDOR = TargetFacts("acme", Trust.VENDOR, "us", frozenset(), Price(1_000_000, 9
         (When(tag=("public",)), False),
         (When(key=("dev",), project=("web",)), True),
         (When(key=("dev",), project=("api",)), False),
+        (When(member=("anna@example.com", "eve@example.com")), True),
+        (When(member=("anna@example.com",)), False),
         (When(header={"x-team": "bl*"}), True),
         (When(header={"x-other": "?*"}), False),
         (When(model=("gpt-*",)), True),
