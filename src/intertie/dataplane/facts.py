@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -12,7 +12,7 @@ from intertie.core.errors import BadCall
 from intertie.core.policy.content import classes
 from intertie.core.routing import sticky
 from intertie.core.routing.docket import Docket
-from intertie.core.routing.rules import Rule, applying, restriction
+from intertie.core.routing.rules import restriction
 from intertie.core.terms import Call, CallFacts
 from intertie.core.wire.openai_usage import attachments, estimate_input
 from intertie.dataplane.exchange import Exchange
@@ -27,6 +27,8 @@ _INTEGER: Final = msgspec.json.Decoder(int)
 _EMPTY: Final = (b"[]", b"null", b"{}")
 _PICTURES: Final = (b'"image_url"', b'"input_image"')
 _ESCAPE: Final = re.compile(rb'\\(?:u([0-9A-Fa-f]{4}(?:\\u[0-9A-Fa-f]{4})*)|([nrtbf"/\\]))')
+_SHORTEST_CONTENT: Final = 7
+"""Bytes of the shortest member that can hold any class of content: an address with its quotation marks."""
 _NESTED: Final = 4
 """How deep JSON is looked for in strings of JSON: the arguments of tool calls are such strings."""
 _PLAIN_ESCAPE: Final = re.compile(rb"\\u00(?!22|5[Cc])([2-7][0-9A-Fa-f])")
@@ -39,7 +41,7 @@ def survey(x: Exchange, d: Dataplane) -> None:
     assert x.call is not None
     assert x.route is not None
     caller, call, route = x.caller, x.call, x.route
-    rules: Sequence[Rule] = x.snapshot.rules.get(caller.organisation, ())
+    book = d.rulebook(x.snapshot, caller.organisation)
     raw_tags = x.headers.get(b"x-intertie-tags")
     facts = CallFacts(
         key=caller.key_name,
@@ -48,16 +50,16 @@ def survey(x: Exchange, d: Dataplane) -> None:
         model=call.model,
         operation=call.operation,
         tags=tags(raw_tags) if raw_tags is not None else _NOBODY,
-        headers=_headers(rules, x.headers) if rules else {},
+        headers=_headers(book.headers, x.headers) if book.headers else {},
         needs=needs(call),
         tokens=estimate_input(call.fields),
         output=largest_output(call),
-        content=_content(rules, call) if rules else _NOBODY,
+        content=_content(book.content, call) if book.content else _NOBODY,
         trust=caller.trust,
         at=x.started_at,
     )
     x.facts = facts
-    found = applying(rules, facts) if rules else ()
+    found = book.applying(facts)
     if found:
         x.restriction = restriction(found)
     docket = x.docket = Docket(facts, found, noting=bool(found) or len(route.targets) > 1)
@@ -107,10 +109,10 @@ def largest_output(call: Call) -> int | None:
     return min(bounds, default=None)
 
 
-def _headers(rules: Iterable[Rule], sent: Mapping[bytes, bytes]) -> dict[str, str]:
+def _headers(wanted: Iterable[str], sent: Mapping[bytes, bytes]) -> dict[str, str]:
     """Those that some rule asks for. Raises `BadCall` for one too long: cut short, it might pass a rule unseen."""
     found = {}
-    for name in {name for rule in rules for name in rule.when.header}:
+    for name in wanted:
         value = sent.get(name.encode("latin-1"))
         if value is not None:
             if len(value) > LONGEST_HEADER:
@@ -121,15 +123,14 @@ def _headers(rules: Iterable[Rule], sent: Mapping[bytes, bytes]) -> dict[str, st
     return found
 
 
-def _content(rules: Iterable[Rule], call: Call) -> frozenset[str]:
+def _content(wanted: frozenset[str], call: Call) -> frozenset[str]:
     """Classes of content that some rule asks for, in anything that would be sent, attachments apart."""
-    wanted = {name for rule in rules for name in rule.when.content}
-    if not wanted:
-        return _NOBODY
-    found: set[str] = set()
+    found: frozenset[str] = _NOBODY
     for raw in call.fields.values():
-        found |= classes(_plain(bytes(raw)), wanted - found)
-    return frozenset(found)
+        text = bytes(raw)
+        if len(text) >= _SHORTEST_CONTENT:
+            found |= classes(_plain(text), wanted - found)
+    return found
 
 
 def _plain(raw: bytes) -> bytes:

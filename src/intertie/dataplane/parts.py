@@ -14,8 +14,9 @@ from intertie.core.routing.health import HealthBook
 from intertie.core.routing.plan import Candidate
 from intertie.core.routing.retry_budget import RetryBudgets
 from intertie.core.routing.room import OFFLINE, Room
+from intertie.core.routing.rulebook import RuleBook, RuleBooks
 from intertie.core.routing.traffic import Traffic
-from intertie.core.terms import NODE, Credential, Operation, Upstream
+from intertie.core.terms import NODE, Credential, Operation, Snapshot, Upstream
 from intertie.dataplane.admitted import Gate
 from intertie.dataplane.answers import Answers
 from intertie.dataplane.authenticate import HashKey
@@ -60,6 +61,7 @@ class Dataplane:
         self.rng = random.Random()
         self.health = HealthBook(self.rng)
         self.traffic = Traffic()
+        self._rulebooks = RuleBooks()
         self.credentials = CredentialBook()
         self.budgets = RetryBudgets()
         self.monotonic: Callable[[], float] = time.monotonic
@@ -70,6 +72,10 @@ class Dataplane:
         """True if this adapter can do this operation."""
         adapter = self.adapters.get(provider)
         return adapter is not None and operation in adapter.operations
+
+    def rulebook(self, snapshot: Snapshot, organisation: str) -> RuleBook:
+        """An organisation's rules, by the configuration of one request."""
+        return self._rulebooks.of(organisation, snapshot.rules.get(organisation, ()))
 
     def room(self, upstream: Upstream, model: str) -> Room | None:
         """What a node can take of this model right now; `None` for an upstream that is not a node."""

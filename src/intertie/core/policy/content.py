@@ -31,8 +31,10 @@ _REMEMBERED: Final = 20_000
 def classes(text: bytes, wanted: Iterable[str]) -> frozenset[str]:
     """Which of the `wanted` classes occur in the text (UTF-8; raw JSON will do). Linear in its length."""
     if not text.isascii():
-        text = text.decode("utf-8", "replace").translate(_PLAIN).encode()
-    return frozenset(name for name in wanted if _FINDERS[name](text))
+        written = text.decode("utf-8", "replace")
+        if any(_PLAIN[ord(letter)] != ord(letter) for letter in set(written)):
+            text = written.translate(_PLAIN).encode()
+    return frozenset(name for name in wanted if _MAY_BE[name](text) and _FINDERS[name](text))
 
 
 def _card(text: bytes) -> bool:
@@ -93,6 +95,21 @@ def _plain(letter: str) -> int | None:
 
 
 _PLAIN: Final = _Plain()
+_DIGITS: Final = b"0123456789"
+_SHORTEST_CARD: Final = 13
+_COUNTRY: Final = re.compile(rb"[A-Z]{2}[0-9]{2}")
+_MARKS: Final = (
+    *(b"PRIVATE KEY", b"sk-", b"sk_", b"rk-", b"rk_", b"pk-", b"pk_", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_"),
+    *(b"AKIA", b"xox", b"itne_", b"itnf_"),
+)
+_MAY_BE: Final[dict[str, Callable[[bytes], bool]]] = {
+    "card": lambda text: len(text) - len(text.translate(None, _DIGITS)) >= _SHORTEST_CARD,
+    "email": lambda text: b"@" in text,
+    "iban": lambda text: _COUNTRY.search(text) is not None,
+    "phone": lambda text: b"+" in text,
+    "secret": lambda text: any(mark in text for mark in _MARKS),
+}
+"""What a class cannot do without, and most texts do: many times cheaper than its pattern."""
 _FINDERS: Final[dict[str, Callable[[bytes], bool]]] = {
     "card": _card,
     "email": lambda text: _EMAIL.search(text) is not None,

@@ -165,13 +165,24 @@ def restriction(rules: Sequence[Rule]) -> str:
 
 def holds(when: When, call: CallFacts) -> bool:
     """Whether every condition holds."""
+    return stands(when, call) and passes(when, call)
+
+
+def stands(when: When, call: CallFacts) -> bool:
+    """Whether the conditions hold that all calls of one key for one model have in common."""
     return (
         (not when.key or call.key in when.key)
         and (not when.project or call.project in when.project)
         and (not when.member or call.member in when.member)
-        and (not when.tag or not call.tags.isdisjoint(when.tag))
         and (not when.operation or call.operation in when.operation)
         and (not when.model or any(_fits(call.model.lower(), one.lower()) for one in when.model))
+    )
+
+
+def passes(when: When, call: CallFacts) -> bool:
+    """Whether the other conditions hold."""
+    return (
+        (not when.tag or not call.tags.isdisjoint(when.tag))
         and all(_any_fits(call.headers.get(name, ""), one) for name, one in when.header.items())
         and (not when.needs or not call.needs.isdisjoint(when.needs))
         and (when.larger_than is None or call.tokens > when.larger_than)
