@@ -49,8 +49,10 @@ def test_it_knows_what_its_rules_ask_of_calls() -> None:
     book = RuleBook(
         [Rule("r", When(header={"x-b": "1", "x-a": "*"}, content=("card",))), Rule("s", When(content=("iban",)))]
     )
-    assert (book.headers, book.content) == (("x-a", "x-b"), {"card", "iban"})
-    assert (RuleBook().headers, RuleBook().content) == ((), frozenset())
+    assert book.headers == ("x-a", "x-b")
+    assert book.content == {"card", "iban"}
+    assert not RuleBook().headers
+    assert not RuleBook().content
 
 
 def test_a_book_is_made_anew_for_other_rules_and_each_organisation_has_its_own() -> None:
