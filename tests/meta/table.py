@@ -47,6 +47,10 @@ BORDERS: Final[dict[str, tuple[frozenset[str], tuple[str, ...]]]] = {
         frozenset({"httptools"}),
         ("api.edge", "dataplane.transport"),
     ),
+    "embedding model": (
+        frozenset({"numpy", "onnxruntime", "tokenizers"}),
+        ("dataplane.local_embedder",),
+    ),
     "terminal": (
         frozenset({"rich", "typer"}),
         ("cli", "__main__"),
