@@ -216,12 +216,28 @@ class CacheScope(StrEnum):
     PROJECT = "project"
 
 
+LOCAL: Final = "local"
+"""`Similar.embeddings`: the small model inside the gateway's own process."""
+
+
+class Similar(msgspec.Struct, frozen=True):
+    """How alike two questions must be to have one answer. No caller can lower any of it."""
+
+    threshold: float = 0.92
+    """Cosine of their vectors, at least."""
+    words: float = 1.0
+    """Share of the words that carry meaning which both have, at least; see `core.policy.likeness`."""
+    embeddings: str = LOCAL
+    """Who makes the vectors: the name of a route for embeddings, or `LOCAL`."""
+
+
 class CachePolicy(msgspec.Struct, frozen=True):
-    """That a route's answers are kept for calls that no model could tell apart."""
+    """That a route's answers are kept for calls that no model could tell apart, and with `similar` for alike ones."""
 
     ttl: float = 3600.0
     """Seconds an answer may be given again."""
     scope: CacheScope = CacheScope.ORGANISATION
+    similar: Similar | None = None
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -393,7 +409,7 @@ class Settlement(msgspec.Struct, frozen=True, tag="settle", omit_defaults=True):
     ttft_ms: int | None = None
     overhead_ms: float = 0.0
     cache: str = ""
-    """hit, miss, bypass, coalesced, or empty where no cache is configured."""
+    """hit, similar, miss, bypass, coalesced, or empty where no cache is configured."""
     saved: int | None = None
     """Micro-units that an answer from the cache would have cost; `None` if none came from there, or unknown."""
     plan: tuple[Considered, ...] = ()

@@ -31,8 +31,11 @@ _ESCAPE: Final = re.compile(rb'\\(?:u00([0-7][0-9A-Fa-f])|([nrtbf"/\\]))')
 _NOBODY: Final[frozenset[str]] = frozenset()
 
 
-def survey(x: Exchange, d: Dataplane) -> None:
-    """Fill in the exchange's facts and docket. Raises `BadCall` for tags that are none: they must not pass unheard."""
+def survey(x: Exchange, d: Dataplane, also: Sequence[Rule] = ()) -> None:
+    """Fill in the exchange's facts and docket; the rules `also` apply, whatever the facts are.
+
+    Raises `BadCall` for tags that are none: they must not pass unheard.
+    """
     assert x.caller is not None
     assert x.call is not None
     assert x.route is not None
@@ -55,6 +58,8 @@ def survey(x: Exchange, d: Dataplane) -> None:
     )
     x.facts = facts
     found = applying(rules, facts) if rules else ()
+    if also:
+        found = tuple(rule for rule in rules if rule in found or rule in also)
     if found:
         x.restriction = restriction(found)
     docket = x.docket = Docket(facts, found, noting=bool(found) or len(route.targets) > 1)
