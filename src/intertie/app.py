@@ -22,7 +22,7 @@ from intertie.api.edge import EdgeLimits, EdgeServer, make_server
 from intertie.api.inference import Inference, Receive, Scope, Send, is_inference
 from intertie.api.links import MOST_CONNECTIONS, LinkDoor
 from intertie.console.status import make_console
-from intertie.controlplane import apply, keys, ledger, migrate, prices, projects, snapshot, trail
+from intertie.controlplane import apply, embedder, keys, ledger, migrate, prices, projects, snapshot, trail
 from intertie.controlplane.accounts import Accounts
 from intertie.controlplane.apply import Changes
 from intertie.controlplane.audit import GATEWAY, Actor
@@ -38,6 +38,7 @@ from intertie.core.routing.credentials import CredentialState
 from intertie.core.terms import Credential, Upstream
 from intertie.dataplane.alerting import Alerting
 from intertie.dataplane.answers import Answers
+from intertie.dataplane.embeddings import Embeddings
 from intertie.dataplane.explain import explain
 from intertie.dataplane.observe import RequestLog
 from intertie.dataplane.parts import Dataplane
@@ -119,6 +120,7 @@ class Gateway:
         pepper, vault = self.control.vault.pepper, self.control.vault
         bounds = Bounds(settings.cache_memory, settings.cache_disk)
         self._kept = StoredAnswers(settings.data, bounds, vault.answers, report=_LOG.warning)
+        self._answers = Answers(self._kept, vault.salt)
         self._shedder = Shedder(resident_bytes, settings.memory_limit or memory_of_machine() * 4 // 5)
         self.dataplane = Dataplane(
             snapshots=self.snapshots,
@@ -129,8 +131,9 @@ class Gateway:
             shedder=self._shedder,
             log=self._log,
             links=self.links,
-            answers=Answers(self._kept, vault.salt),
+            answers=self._answers,
         )
+        self._embeddings = self._answers.embedder = Embeddings(self.dataplane, embedder.locate, _LOG.warning)
         self._accounts = Accounts(self.control, self.dataplane.gate, self.snapshots)
         self._alerting = Alerting(self.dataplane.gate, self.snapshots, self._transports, self._log)
         self._link_door = LinkDoor(
@@ -153,7 +156,7 @@ class Gateway:
             # There the two clocks part while the machine sleeps; deadlines must be on the timers' clock.
             self.dataplane.monotonic = self.links.clock = loop.time
         inference = Inference(self.dataplane)
-        self._accounts.attach(loop, self._loader.flush, inference.running)
+        self._accounts.attach(loop, self._loader.flush, lambda: [*inference.running(), *self._embeddings.running()])
         settings = self._settings
         limits = EdgeLimits(body_limit=settings.body_limit, hosts=settings.hosts())
         doors = self._doors(inference)
@@ -203,8 +206,8 @@ class Gateway:
             standing=self.dataplane.gate.standing,
             verify=lambda: ledger.verify(self.control, self._spool),
             counters=self.dataplane.counters,
-            kept=self._kept.statistics,
-            forget=self._kept.clear,
+            kept=self._answers.statistics,
+            forget=self._answers.forget,
             gauges=self._gauges,
             open_locally=self._settings.public_url is None,
             public_url=self._settings.public_url,
@@ -241,10 +244,11 @@ class Gateway:
     def _gauges(self) -> Mapping[str, float]:
         now = self.dataplane.monotonic()
         credentials = self.dataplane.credentials.view(now)
-        kept = self._kept.statistics()
+        kept = self._answers.statistics()
         return {
             "cache_memory_bytes": kept.memory_bytes,
             "cache_disk_bytes": kept.disk_bytes,
+            "cache_similar_entries": kept.similar_entries,
             "event_loop_lag_seconds": self._shedder.lag,
             "memory_share": self._shedder.memory_share,
             "ready": float(not self._not_ready()),
@@ -338,8 +342,8 @@ class Gateway:
         self.snapshots.swapped = lambda: None
         await self._alerting.close()
         await self._transports.close()
-        if self.dataplane.answers is not None:
-            await self.dataplane.answers.settled()
+        await self._answers.settled()
+        await asyncio.to_thread(self._embeddings.close)
         await asyncio.to_thread(self._kept.close)
         await asyncio.to_thread(self._loader.close)
         self._spool.close()
