@@ -12,8 +12,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from intertie.core.keeping import CachePolicy, CacheScope, Similar
 from intertie.core.policy.answers import placing, similar_key
-from intertie.core.terms import CachePolicy, CacheScope, Similar, Snapshot, Trust
+from intertie.core.terms import Snapshot, Trust
 from intertie.core.wire.envelope import peek
 from intertie.core.wire.question import PLAIN, question
 from intertie.dataplane.exchange import Exchange

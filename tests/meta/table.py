@@ -7,6 +7,7 @@ from typing import Final
 PACKAGE: Final = "intertie"
 
 RANKS: Final[tuple[tuple[str, ...], ...]] = (
+    ("core.keeping",),
     ("core.terms", "core.errors", "settings", "auditor"),
     ("core.wire", "core.pricing", "core.keys"),
     ("core.providers", "core.routing", "core.policy"),

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from intertie.core.keeping import CachePolicy
 from intertie.core.policy.answers import CacheStatistics, Kept, Selection
-from intertie.core.terms import CachePolicy, Caller, Operation
+from intertie.core.terms import Caller, Operation
 from intertie.dataplane.answers import Answers
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.pipeline import serve

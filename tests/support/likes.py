@@ -12,8 +12,10 @@ class Measured(NamedTuple):
     """A pair of questions."""
 
     cosine: float
+    marks: bool
+    """What must be literally the same is."""
     words: float
-    """Share of words in common; 0 if the literal guard lets the pair not pass."""
+    """Share of words in common; 0 if the literal guard does not let the pair pass."""
 
 
 async def measured(local: LocalEmbedder, one: str, other: str) -> Measured:
@@ -24,4 +26,5 @@ async def measured(local: LocalEmbedder, one: str, other: str) -> Measured:
     first, second = likeness(one, "salt"), likeness(other, "salt")
     assert first is not None
     assert second is not None
-    return Measured(sum(x * y for x, y in zip(*vectors, strict=True)), shared(first, second))
+    cosine = sum(x * y for x, y in zip(*vectors, strict=True))
+    return Measured(cosine, first.marks == second.marks, shared(first, second))

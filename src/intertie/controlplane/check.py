@@ -9,7 +9,8 @@ from intertie.controlplane.config import Document, Problem
 from intertie.controlplane.consistency import nearest
 from intertie.controlplane.embedder import REMEDY, missing
 from intertie.controlplane.entries import PriceEntry, RouteEntry, UpstreamEntry
-from intertie.core.terms import LOCAL, Price, Trust
+from intertie.core.keeping import LOCAL
+from intertie.core.terms import Price, Trust
 
 _FAR: int = 20
 """A price this many times the catalogue's, or this small a part of it, is taken for a slip of the decimal point."""

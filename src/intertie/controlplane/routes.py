@@ -13,7 +13,8 @@ from intertie.controlplane.control import Conflict, Control, Unknown
 from intertie.controlplane.entries import RouteEntry, TargetEntry
 from intertie.controlplane.outcome import Origin, Outcome
 from intertie.core.errors import BadCall
-from intertie.core.terms import LOCAL, CachePolicy, StrategyName
+from intertie.core.keeping import LOCAL, CachePolicy
+from intertie.core.terms import StrategyName
 from intertie.store import nodes, revision, routes, upstreams
 from intertie.store.database import Connection
 from intertie.store.routes import RouteRow, TargetRow

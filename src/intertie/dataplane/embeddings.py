@@ -9,7 +9,8 @@ from typing import Final
 import msgspec
 
 from intertie.core.errors import GatewayError
-from intertie.core.terms import LOCAL, Operation
+from intertie.core.keeping import LOCAL
+from intertie.core.terms import Operation
 from intertie.dataplane.errand import Errands
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.local_embedder import LocalEmbedder

@@ -62,7 +62,8 @@ def survey(x: Exchange, d: Dataplane, also: Sequence[Rule] = ()) -> None:
         found = tuple(rule for rule in rules if rule in found or rule in also)
     if found:
         x.restriction = restriction(found)
-    docket = x.docket = Docket(facts, found, noting=bool(found) or len(route.targets) > 1)
+    # What rules `also` keep out follows from no fact in the books: a replay takes the placement as it was.
+    docket = x.docket = Docket(facts, found, noting=not also and (bool(found) or len(route.targets) > 1))
     if route.sticky:
         docket.conversation = sticky.conversation(call, caller.organisation)
         if docket.conversation is not None:

@@ -13,10 +13,10 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from intertie.core.keeping import LOCAL
 from intertie.core.policy.answers import Control, Kept, Space, may_give, similar_key
 from intertie.core.policy.likeness import likeness
 from intertie.core.routing.resolve import ANY
-from intertie.core.terms import LOCAL
 from intertie.core.wire.canonical import Ambiguous
 from intertie.core.wire.question import question
 from intertie.dataplane.exchange import Exchange

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from intertie.core.keeping import CachePolicy, CacheScope, Similar
 from intertie.core.policy.answers import Selection
 from intertie.core.routing.rules import Rule, When, Wish
-from intertie.core.terms import CachePolicy, CacheScope, Similar, Trust
+from intertie.core.terms import Trust
 from intertie.dataplane import similar
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.neighbours import Vector, unit

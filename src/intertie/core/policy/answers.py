@@ -9,7 +9,8 @@ from typing import Final
 import msgspec
 
 from intertie.core.errors import BadCall
-from intertie.core.terms import CachePolicy, CacheScope, Call, Caller, Route, Snapshot
+from intertie.core.keeping import CachePolicy, CacheScope
+from intertie.core.terms import Call, Caller, Route, Snapshot
 from intertie.core.wire.canonical import fingerprint
 from intertie.core.wire.question import Question
 

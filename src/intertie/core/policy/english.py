@@ -43,6 +43,9 @@ FILLER: Final = _words(
 )
 """What a paraphrase may add, drop or exchange."""
 
+COUNTED: Final = FILLER - {"am", "in"}
+"""What may change freely behind a number, too, where other words are its unit."""
+
 OPENERS: Final = FILLER | _words(
     """
     who whom whose when where why if whether should must may might will shall did was were had
@@ -76,7 +79,7 @@ LITERAL: Final = _words(
     who when where why how should must may need needs needed
     you your yours yourself for with about by too enough
     dont doesnt didnt isnt arent wasnt cant couldnt wont wouldnt shouldnt
-    should must may might will shall did was were had been won't
+    should must may might will shall did was were had
     best worst better worse big small large little great long short high low tall old young new fast slow hot cold
     heavy light deep wide narrow thick thin strong weak hard soft easy difficult cheap expensive rich poor good bad
     safe dangerous legal illegal true false yes right wrong positive negative public private male female man woman
@@ -87,7 +90,7 @@ LITERAL: Final = _words(
     download encrypt decrypt encode decode compress extract push pull send receive push pop lock unlock connect
     disconnect login logout sign register subscribe unsubscribe pass fail on in-person online offline raise lower
     upgrade downgrade upstream downstream import client server source target ascending descending
-    north south east west northern southern eastern western morning evening day night am pm
+    north south east west northern southern eastern western morning evening day night pm
     km m cm mm mile miles metre metres meter meters kilometre kilometres kilometer kilometers foot feet ft inch inches
     yard yards kg g mg gram grams kilogram kilograms lb lbs pound pounds ounce ounces oz ton tons litre litres liter
     liters ml gallon gallons celsius fahrenheit kelvin second seconds minute minutes hour hours days week weeks month
@@ -118,12 +121,12 @@ NEGATIONS: Final = _words(
 
 NO_COMPARISON: Final = _words(
     """
-    after answer browser center chapter computer consider container copper corner counter cover customer deliver
+    answer browser center chapter computer consider container copper corner counter cover customer deliver
     developer dinner discover driver enter filter finger flower folder formatter freezer helper holder identifier
-    interest interpreter leader letter loader manager matter member number offer order owner paper parameter password
-    pointer power prefer printer provider quarter refer register remember request rest router rubber scanner server
-    setter silver sister slider speaker super supper test tester timer together transfer trigger user water weather
-    winter wrapper writer best chest digest forest guest harvest honest invest manifest modest nest protest suggest
+    interest interpreter leader letter loader manager matter member number offer order owner paper parameter
+    pointer power prefer printer provider quarter refer remember request rest router rubber scanner
+    setter silver slider speaker super supper test tester timer together transfer trigger user water weather
+    winter wrapper writer chest digest forest guest harvest honest invest manifest modest nest protest suggest
     """
 )
 """Words that end like a comparison and are none."""

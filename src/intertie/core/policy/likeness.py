@@ -16,7 +16,18 @@ import unicodedata
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
-from intertie.core.policy.english import DUTY, FILLER, FRAME, LITERAL, MARKERS, NEGATIONS, NO_COMPARISON, OPENERS, SAME
+from intertie.core.policy.english import (
+    COUNTED,
+    DUTY,
+    FILLER,
+    FRAME,
+    LITERAL,
+    MARKERS,
+    NEGATIONS,
+    NO_COMPARISON,
+    OPENERS,
+    SAME,
+)
 
 LONGEST: Final = 1000
 """Characters of a text that can be like another: the longer it is, the less a vector knows of its details."""
@@ -136,7 +147,7 @@ class _Reader:
         elif not _WORD.fullmatch(bare):
             self._counted = any(letter.isdigit() for letter in bare)
             self._mark(bare)
-        elif not self._english or (counted and bare.lower() not in FILLER) or _is_uncased(bare):
+        elif not self._english or (counted and bare.lower() not in COUNTED) or _is_uncased(bare):
             self._mark(bare.lower())
         else:
             self._word(bare, begins=begins)
