@@ -22,10 +22,11 @@ def marks(text: str) -> list[str]:
     return [word for word, is_mark in split(text) if is_mark]
 
 
-@pytest.mark.parametrize(("one", "other"), [*DIFFERENT, *NEW_DIFFERENT])
-def test_t46_near_misses_differ_whatever_their_vectors_say(one: str, other: str) -> None:
-    assert share(one, other) < 1.0
-    assert share(other, one) < 1.0
+def test_t46_near_misses_differ_whatever_their_vectors_say() -> None:
+    pairs = [*DIFFERENT, *NEW_DIFFERENT]
+    assert len(pairs) > 150
+    assert [pair for pair in pairs if share(*pair) == 1.0] == []
+    assert [pair for pair in pairs if share(*reversed(pair)) == 1.0] == []
 
 
 def test_most_paraphrases_pass() -> None:
