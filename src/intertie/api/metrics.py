@@ -17,6 +17,7 @@ CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 GAUGES: Final[Mapping[str, str]] = {
     "cache_memory_bytes": "Kept answers in memory.",
     "cache_disk_bytes": "Kept answers on disk.",
+    "cache_similar_entries": "Questions that similar ones are compared with.",
     "event_loop_lag_seconds": "How late the event loop ran in the worst of the last seconds.",
     "memory_share": "Resident memory as a share of the limit above which requests are refused.",
     "ready": "1 if the gateway accepts requests, else 0.",

@@ -23,6 +23,10 @@ def status(json: Json = False) -> None:
     for place in ("memory", "disk"):
         entries, taken, limit = (found[f"{place}_{what}"] for what in ("entries", "bytes", "limit"))
         say(f"{place}: {entries} answers, {_size(taken)} of {_size(limit)}" if limit else f"{place}: not used")
+    if found["similar_entries"]:
+        say(f"similar: {found['similar_entries']} questions to compare with, {_size(found['similar_bytes'])} of memory")
+    if found["similar_failure"]:
+        say(f"Similar questions could not be found last: {found['similar_failure']}")
     if found["failure"]:
         say(f"The disk could not be used last: {found['failure']}")
     say("Hits and money saved: intertie usage")

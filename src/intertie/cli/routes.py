@@ -60,6 +60,14 @@ def put(
         str | None,
         typer.Option("--cache", help="Keep answers for so many seconds: 3600, or 3600,project to share by project."),
     ] = None,
+    similar: Annotated[
+        str | None,
+        typer.Option(
+            "--similar",
+            help="With --cache: give kept answers to similar questions as well, from this similarity on: 0.92, or "
+            "0.92,words=0.8,embeddings=ROUTE.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make a route, or replace it whole."""
@@ -68,7 +76,7 @@ def put(
         "strategy": strategy,
         "deadline": deadline,
         "targets": [_target(words) for words in target],
-        **({"cache": _cache(cache)} if cache is not None else {}),
+        **_cache(cache, similar),
     }
     made = session().client().put("/routes", content)
     if json:
@@ -87,15 +95,39 @@ def remove(model: str, json: Json = False) -> None:
         say(f"Removed route {model}.")
 
 
-def _cache(words: str) -> dict[str, Any]:
-    """`3600` or `3600,project`."""
+def _cache(words: str | None, similar: str | None) -> dict[str, Any]:
+    """`3600` or `3600,project`, and `0.92,words=0.8,embeddings=ROUTE`, as a member of the route."""
+    if words is None:
+        if similar is not None:
+            raise CommandProblem(
+                "--similar needs kept answers", "say for how long they are kept: --cache 3600", code="bad_cache"
+            )
+        return {}
     seconds, comma, scope = words.partition(",")
     try:
-        return {"ttl": float(seconds), **({"scope": scope} if comma else {})}
+        kept = {"ttl": float(seconds), **({"scope": scope} if comma else {})}
     except ValueError:
         raise CommandProblem(
             f"{words!r} does not say how long", "write seconds, such as 3600 or 3600,project", code="bad_cache"
         ) from None
+    return {"cache": {**kept, **({"similar": _similar(similar)} if similar is not None else {})}}
+
+
+def _similar(words: str) -> dict[str, Any]:
+    """`0.92` or `0.92,words=0.8,embeddings=ROUTE`."""
+    threshold, *options = words.split(",")
+    try:
+        given: dict[str, Any] = {"threshold": float(threshold)}
+        for option in options:
+            name, _, value = option.partition("=")
+            given[name] = {"words": float, "embeddings": str}[name](value)
+    except (ValueError, KeyError):
+        raise CommandProblem(
+            f"{words!r} does not say how similar",
+            "write a number from 0.8 to 1, such as 0.92 or 0.92,words=0.8,embeddings=ROUTE",
+            code="bad_similar",
+        ) from None
+    return given
 
 
 def _target(words: str) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from intertie.controlplane.addresses import is_public
 from intertie.controlplane.config import Document, Problem
 from intertie.controlplane.consistency import nearest
+from intertie.controlplane.embedder import REMEDY, missing
 from intertie.controlplane.entries import PriceEntry, RouteEntry, UpstreamEntry
+from intertie.core.keeping import LOCAL
 from intertie.core.terms import Price, Trust
 
 _FAR: int = 20
@@ -17,7 +19,7 @@ _FAR: int = 20
 def check(document: Document, prices: Callable[[str, str], Price | None]) -> list[Problem]:
     """Warnings about a parsed document, resolved or not. `prices(provider, model)` is the catalogue."""
     upstreams = {upstream.name: upstream for upstream in document.upstreams}
-    found = [*_upstreams(document), *_prices(document, prices), *_keys(document)]
+    found = [*_upstreams(document), *_prices(document, prices), *_keys(document), *_embeddings(document)]
     for index, route in enumerate(document.routes):
         found += _route(f"routes[{index}]", route, upstreams, prices)
     return found
@@ -58,6 +60,10 @@ def _far(own: PriceEntry, known: Price) -> bool:
 def _route(
     path: str, route: RouteEntry, upstreams: dict[str, UpstreamEntry], prices: Callable[[str, str], Price | None]
 ) -> Iterator[Problem]:
+    similar = route.cache.similar if route.cache is not None else None
+    if similar is not None and similar.embeddings == LOCAL and (absent := missing()):
+        lacking = f"needs the local embedding model, and this machine lacks {', '.join(absent)}"
+        yield Problem(f"{path}.cache.similar", lacking, f"where the gateway runs, {REMEDY}")
     if len(route.targets) == 1 and route.targets[0].node_label is None:
         yield Problem(path, f"{route.model} has one target, so nothing takes over when it fails", "add a second")
     for at, target in enumerate(route.targets):
@@ -78,6 +84,16 @@ def _route(
             )
         if listed.get(model) is None and prices(upstream.provider, model) is None:
             yield Problem(where, f"the price of {model} on {upstream.name} is unknown", "give it a `price`")
+
+
+def _embeddings(document: Document) -> Iterator[Problem]:
+    routes = [route.model for route in document.routes]
+    for index, route in enumerate(document.routes):
+        similar = route.cache.similar if route.cache is not None else None
+        if similar is not None and similar.embeddings not in (LOCAL, *routes) and "*" not in routes:
+            hint = nearest(similar.embeddings, routes) or "right if a node serves this model"
+            where = f"routes[{index}].cache.similar.embeddings"
+            yield Problem(where, f"there is no route {similar.embeddings}", hint)
 
 
 def _keys(document: Document) -> Iterator[Problem]:

@@ -28,9 +28,10 @@ from intertie.controlplane.member_entries import MemberEntry
 from intertie.controlplane.places import PLACES
 from intertie.controlplane.rule_entries import RuleEntry
 from intertie.controlplane.shapes import Email, Entry, Model, Money, Name, Seconds, wrong
+from intertie.core.keeping import LOCAL, CacheScope
 from intertie.core.providers import load
 from intertie.core.routing.resolve import DIRECT
-from intertie.core.terms import NODE, CacheScope, StrategyName, Trust
+from intertie.core.terms import NODE, StrategyName, Trust
 
 _OWN_HEADERS: Final = frozenset(
     {
@@ -250,11 +251,20 @@ class TargetEntry(Entry):
         return self
 
 
+class SimilarEntry(Entry):
+    """That an answer is given to similar questions, too; see `core.terms.Similar`."""
+
+    threshold: float = Field(default=0.92, ge=0.8, le=1.0)
+    words: float = Field(default=1.0, ge=0.5, le=1.0)
+    embeddings: Model = LOCAL
+
+
 class CacheEntry(Entry):
     """That answers are kept: for so many seconds, shared by a project or the organisation."""
 
     ttl: float = Field(default=3600.0, gt=0, le=30 * 86_400, allow_inf_nan=False)
     scope: CacheScope = CacheScope.ORGANISATION
+    similar: SimilarEntry | None = None
 
 
 class FallbackCode(StrEnum):

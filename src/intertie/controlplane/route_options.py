@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from intertie.controlplane.entries import RouteEntry
-from intertie.core.terms import CachePolicy
+from intertie.core.keeping import CachePolicy
 
 _MEMBERS: Final = frozenset({"cache", "fallback", "sticky"})
 

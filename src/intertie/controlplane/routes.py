@@ -6,14 +6,15 @@ from collections.abc import Container, Mapping
 
 import msgspec
 
-from intertie.controlplane import audit, implied, route_options
+from intertie.controlplane import audit, embedder, implied, route_options
 from intertie.controlplane.audit import BY_GATEWAY, Actor, Item
 from intertie.controlplane.consistency import nearest
 from intertie.controlplane.control import Conflict, Control, Unknown
 from intertie.controlplane.entries import RouteEntry, TargetEntry
 from intertie.controlplane.outcome import Origin, Outcome
 from intertie.core.errors import BadCall
-from intertie.core.terms import CachePolicy, StrategyName
+from intertie.core.keeping import LOCAL, CachePolicy
+from intertie.core.terms import StrategyName
 from intertie.store import nodes, revision, routes, upstreams
 from intertie.store.database import Connection
 from intertie.store.routes import RouteRow, TargetRow
@@ -109,7 +110,10 @@ def write(
     origin: Origin,
     by: Actor = BY_GATEWAY,
 ) -> Outcome:
-    """Makes the route so, inside the caller's transaction."""
+    """Makes the route so, inside the caller's transaction. Raises `Conflict` if it needs what is not installed."""
+    similar = entry.cache.similar if entry.cache is not None else None
+    if similar is not None and similar.embeddings == LOCAL and (absent := embedder.missing()):
+        raise Conflict(f"the route {entry.model} finds similar questions: {embedder.EmbedderMissing(absent)}")
     before = next(iter(routes.listed(connection, organisation, model=entry.model)), None)
     machines = upstreams.nodes(connection, organisation)
     known = {name: id_ for name, id_ in upstreams.ids(connection, organisation).items() if name not in machines}

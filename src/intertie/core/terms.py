@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
+from intertie.core.keeping import CachePolicy
+
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -210,21 +212,6 @@ class Target(msgspec.Struct, frozen=True):
     tier: int = 0
 
 
-class CacheScope(StrEnum):
-    """Whose calls may be answered by what somebody else's call was answered with."""
-
-    ORGANISATION = "organisation"
-    PROJECT = "project"
-
-
-class CachePolicy(msgspec.Struct, frozen=True):
-    """That a route's answers are kept for calls that no model could tell apart."""
-
-    ttl: float = 3600.0
-    """Seconds an answer may be given again."""
-    scope: CacheScope = CacheScope.ORGANISATION
-
-
 class Route(msgspec.Struct, frozen=True):
     """A public model name that clients ask for, and the targets that can answer."""
 
@@ -392,7 +379,7 @@ class Settlement(msgspec.Struct, frozen=True, tag="settle", omit_defaults=True):
     ttft_ms: int | None = None
     overhead_ms: float = 0.0
     cache: str = ""
-    """hit, miss, bypass, coalesced, or empty where no cache is configured."""
+    """hit, similar, miss, bypass, coalesced, or empty where no cache is configured."""
     saved: int | None = None
     """Micro-units that an answer from the cache would have cost; `None` if none came from there, or unknown."""
     plan: tuple[Considered, ...] = ()

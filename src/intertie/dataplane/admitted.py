@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from intertie.core.errors import GatewayError, PriceUnknown
 from intertie.core.policy.account import Account
+from intertie.core.policy.answers import GIVEN
 from intertie.core.policy.counters import Counters
 from intertie.core.policy.limits import Amounts, Level, Limit
 from intertie.core.policy.meters import Grant, Meters, Refusal
@@ -23,9 +24,6 @@ from intertie.dataplane.ports import SnapshotSource
 from intertie.dataplane.refusals import rate_lines, refused
 from intertie.dataplane.threshold import Threshold
 from intertie.dataplane.waiting import WaitingRoom
-
-SERVED: Final = frozenset(("hit", "coalesced"))
-"""Outcomes of the cache with which a request counts although no target was asked."""
 
 _REMEMBERED: Final = 20_000
 """Combinations of key and route, or upstream and model, whose limits are kept sorted."""
@@ -336,7 +334,7 @@ def took(x: Exchange) -> Amounts:
     """What a request that is over really took: nothing, if no target was asked and no kept answer given."""
     used = sum(attempt.usage.input + attempt.usage.output for attempt in x.attempts)
     account = x.account
-    counts = bool(x.attempts) or (account is not None and account.cache in SERVED)
+    counts = bool(x.attempts) or (account is not None and account.cache in GIVEN)
     return Amounts(int(counts), used)
 
 

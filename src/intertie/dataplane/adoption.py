@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from intertie.core.policy.answers import GIVEN
 from intertie.core.policy.limits import Level, Limit, Measure, Sums
 from intertie.core.policy.windows import Window
 from intertie.core.terms import Settlement
 from intertie.dataplane.account import settlement
-from intertie.dataplane.admitted import SERVED, Gate
+from intertie.dataplane.admitted import Gate
 from intertie.dataplane.exchange import Exchange
 
 
@@ -55,7 +56,7 @@ def share_of(opened: Opened, account: Settlement) -> int:
     if getattr(account, _HOLDERS[limit.level]) != limit.holder:
         return 0
     within = span.start <= account.started_at < span.end
-    served = within and (bool(account.attempts) or account.cache in SERVED)
+    served = within and (bool(account.attempts) or account.cache in GIVEN)
     tokens = sum(one.usage.input + one.usage.output for one in account.attempts) if within else 0
     return Sums(int(served), tokens, sum(one.cost or 0 for one in attempts)).of(limit)
 

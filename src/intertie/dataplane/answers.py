@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
-from intertie.core.policy.answers import placing
+from msgspec.structs import replace
+
+from intertie.core.policy.answers import CacheStatistics, Selection, placing
 from intertie.core.terms import Route, Snapshot
 from intertie.dataplane.flights import Flights
-from intertie.dataplane.ports import ResponseCache
+from intertie.dataplane.neighbours import Neighbours
+from intertie.dataplane.ports import Embedder, ResponseCache
+
+T = TypeVar("T")
 
 
 class Answers:
@@ -17,12 +22,15 @@ class Answers:
 
     def __init__(self, store: ResponseCache, salt: str) -> None:
         self.store = store
+        self.embedder: Embedder | None = None
+        """Who makes vectors of questions; `None`: nothing is like another."""
+        self.neighbours = Neighbours()
         self.salt = salt
         """Secret; part of every key, so that a key on disk does not tell what was asked."""
         self.flights = Flights()
         self._revision = -1
         self._placings: dict[tuple[str, str], str] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
         return f"<Answers {len(self.flights)} flights, {len(self._tasks)} being kept>"
@@ -38,12 +46,26 @@ class Answers:
             found = self._placings[key] = placing(route, snapshot)
         return found
 
-    def background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run `work` past the end of its request."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    async def forget(self, which: Selection) -> int:
+        """Forget the answers chosen, and what similar questions would find them by; how many there were."""
+        self.neighbours.clear(which)
+        return await self.store.clear(which)
+
+    def statistics(self) -> CacheStatistics:
+        """Numbers of this moment."""
+        return replace(
+            self.store.statistics(),
+            similar_entries=len(self.neighbours),
+            similar_bytes=self.neighbours.bytes,
+            similar_failure=self.embedder.failure if self.embedder is not None else "",
+        )
 
     async def settled(self) -> None:
         """Return once nothing is being kept any more."""

@@ -31,6 +31,7 @@ from intertie.core.terms import NODE, Route, State
 from intertie.core.wire import unfold
 from intertie.core.wire.canonical import Ambiguous
 from intertie.core.wire.sse import KEEP_ALIVE, event
+from intertie.dataplane import similar
 from intertie.dataplane.answers import Answers
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.flights import Flight, Lead, Recording, Turn
@@ -102,7 +103,7 @@ async def keep(x: Exchange, d: Dataplane) -> None:
         if lead.over:
             continue
         lead.over = True
-        task = answers.background(_land(x, lead, answers, d.wall()))
+        task = answers.background(_land(x, lead, answers, d))
         if lead.space is Space.IDEMPOTENCY:
             await asyncio.shield(task)
 
@@ -182,11 +183,14 @@ async def _of_equal_calls(x: Exchange, reply: Reply, d: Dataplane, answers: Answ
         flight = answers.flights.lead(key)
         lead = _lead(x, answers, key, flight, Space.CACHE)
         kept = await answers.store.get(key)
+        given = "hit"
         if kept is None or not may_give(kept, policy, asked, d.wall()):
+            kept, given = await similar.found(x, lead, asked, d), "similar"
+        if kept is None:
             return None
         lead.over = True
         answers.flights.land(key, flight, kept)
-        x.cache = "hit"
+        x.cache = given
         return kept
     outcome: Kept | Turn = Turn.ALONE
     if not answers.flights.full(flight):
@@ -314,16 +318,17 @@ def _formed(kept: Kept, stream: bool) -> tuple[bytes, bytes]:  # noqa: FBT001 (c
     return (kept.body if kept.form is Form.WHOLE else unfold.whole(kept.body, kept.usage)), b""
 
 
-async def _land(x: Exchange, lead: Lead, answers: Answers, now: float) -> None:
+async def _land(x: Exchange, lead: Lead, answers: Answers, d: Dataplane) -> None:
     kept = None
     try:
-        kept = await _kept(x, lead, now)
+        kept = await _kept(x, lead, d.wall())
     finally:
         if lead.flight is not None:
             answers.flights.land(lead.key, lead.flight, kept, failed=True)
     # Nothing waits between landing and storing: whoever comes now finds the one or the other.
     if kept is not None and lead.clearings == answers.store.clearings:
         await answers.store.put(lead.key, kept)
+        similar.remember(x, lead, d)
 
 
 async def _kept(x: Exchange, lead: Lead, now: float) -> Kept | None:
@@ -367,6 +372,7 @@ async def _kept(x: Exchange, lead: Lead, now: float) -> Kept | None:
         made_at=now,
         expires_at=expires_at,
         digest=digest,
+        request=x.id,
     )
 
 

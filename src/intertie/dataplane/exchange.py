@@ -87,7 +87,7 @@ class Exchange:
         self.restriction = ""
         """All that rules restrict for this call, as one text; written before the cache is asked."""
         self.cache = self.cache_key = ""
-        """hit, miss, bypass or coalesced (empty where no answers are kept), and under what key; written by `cache`."""
+        """hit, similar, miss, bypass or coalesced (empty where no answers are kept), and under what key; by `cache`."""
         self.replayed: Kept | None = None
         """The kept answer that the client gets; written by `cache`."""
         self.leads: tuple[Lead, ...] = ()

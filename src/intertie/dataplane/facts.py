@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -12,7 +12,8 @@ from intertie.core.errors import BadCall
 from intertie.core.policy.content import classes
 from intertie.core.routing import sticky
 from intertie.core.routing.docket import Docket
-from intertie.core.routing.rules import restriction
+from intertie.core.routing.rulebook import ruled
+from intertie.core.routing.rules import Rule
 from intertie.core.terms import Call, CallFacts
 from intertie.core.wire.openai_usage import attachments, estimate_input
 from intertie.dataplane.exchange import Exchange
@@ -35,8 +36,11 @@ _PLAIN_ESCAPE: Final = re.compile(rb"\\u00(?!22|5[Cc])([2-7][0-9A-Fa-f])")
 _NOBODY: Final[frozenset[str]] = frozenset()
 
 
-def survey(x: Exchange, d: Dataplane) -> None:
-    """Fill in the exchange's facts and docket. Raises `BadCall` for tags that are none: they must not pass unheard."""
+def survey(x: Exchange, d: Dataplane, also: Sequence[Rule] = ()) -> None:
+    """Fill in the exchange's facts and docket; the rules `also` apply, whatever the facts are.
+
+    Raises `BadCall` for tags that are none: they must not pass unheard.
+    """
     assert x.caller is not None
     assert x.call is not None
     assert x.route is not None
@@ -59,10 +63,13 @@ def survey(x: Exchange, d: Dataplane) -> None:
         at=x.started_at,
     )
     x.facts = facts
-    found = book.applying(facts)
-    if found:
-        x.restriction = restriction(found)
-    docket = x.docket = Docket(facts, found, noting=bool(found) or len(route.targets) > 1)
+    ruling = book.applying(facts)
+    if also:
+        ruling = ruled([rule for rule in book.rules if rule in ruling.rules or rule in also])
+    x.restriction = ruling.restriction
+    # What rules `also` keep out follows from no fact in the books: a replay takes the placement as it was.
+    noting = not also and (bool(ruling.rules) or len(route.targets) > 1)
+    docket = x.docket = Docket(facts, ruling.rules, noting=noting)
     if route.sticky:
         docket.conversation = sticky.conversation(call, caller.organisation)
         if docket.conversation is not None:

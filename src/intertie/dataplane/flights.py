@@ -10,6 +10,8 @@ from typing import Final
 
 from intertie.core.errors import DeadlineExceeded
 from intertie.core.policy.answers import Kept, Space
+from intertie.core.policy.likeness import Likeness
+from intertie.dataplane.neighbours import Vector
 
 FOLLOWERS: Final = 1000
 """Calls that may wait for one answer."""
@@ -44,10 +46,27 @@ class Flight:
         return f"<Flight with {len(self.waiting)} waiting>"
 
 
+class Subject:
+    """A question as it is compared with others."""
+
+    __slots__ = ("likeness", "making", "place", "text")
+
+    def __init__(self, text: str, place: bytes, likeness: Likeness) -> None:
+        self.text = text
+        self.place = place
+        """Where those lie that may share its answer; see `neighbours`."""
+        self.likeness = likeness
+        self.making: asyncio.Task[Vector | None] | None = None
+        """Its vector, under way or made."""
+
+    def __repr__(self) -> str:
+        return f"<Subject in {self.place.hex()[:8]}>"
+
+
 class Lead:
     """What one request owes those who wait for it, and where its answer is to be kept."""
 
-    __slots__ = ("clearings", "flight", "key", "over", "recording", "space")
+    __slots__ = ("clearings", "flight", "key", "over", "recording", "space", "subject")
 
     def __init__(self, key: bytes, flight: Flight | None, space: Space, clearings: int) -> None:
         self.key = key
@@ -59,6 +78,8 @@ class Lead:
         self.over = False
         """Somebody else lands the flight, or it has landed."""
         self.recording: Recording | None = None
+        self.subject: Subject | None = None
+        """What it is compared by with similar questions."""
 
     def __repr__(self) -> str:
         return f"<Lead {self.space} over={self.over}>"

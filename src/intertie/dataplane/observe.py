@@ -51,7 +51,7 @@ class Tally:
         self.cost = 0
         """Micro-units, unknown costs left out."""
         self.answers: Counter[str] = Counter()
-        """hit, miss, bypass or coalesced -> requests, where answers are kept."""
+        """hit, similar, miss, bypass or coalesced -> requests, where answers are kept."""
         self.saved = 0
         """Micro-units that answers given again would have cost, as far as known."""
         self.duration = Histogram()

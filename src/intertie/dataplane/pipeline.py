@@ -56,6 +56,18 @@ async def serve(x: Exchange, reply: Reply, d: Dataplane) -> None:
 
 async def _answer(x: Exchange, reply: Reply, d: Dataplane) -> bytes:
     """Everything up to the last bytes, which wait until the books have the request."""
+    if x.route is None:
+        _begin(x, d)
+    x.deadline = x.started + _deadline(x)
+    if (turn := d.gate.admit(x)) is not None:
+        await turn
+    if concerns(x):
+        return await answered(x, reply, d, lambda recorder: placed(x, recorder, d))
+    return await placed(x, reply, d)
+
+
+def _begin(x: Exchange, d: Dataplane) -> None:
+    """Who calls, what for, and on which route. An errand comes with all of that."""
     x.snapshot = d.snapshots.current
     x.caller = authenticate(x.headers, x.snapshot, d.hash_key, d.wall())
     d.shedder.admit()
@@ -65,13 +77,7 @@ async def _answer(x: Exchange, reply: Reply, d: Dataplane) -> bytes:
         x.route = resolve(x.call, x.caller, x.snapshot)
     else:
         x.route = resolve_direct(x.call, x.caller, x.snapshot, x.direct)
-    x.deadline = x.started + _deadline(x)
     survey(x, d)
-    if (turn := d.gate.admit(x)) is not None:
-        await turn
-    if concerns(x):
-        return await answered(x, reply, d, lambda recorder: placed(x, recorder, d))
-    return await placed(x, reply, d)
 
 
 def _deadline(x: Exchange) -> float:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from intertie.core.policy.answers import Kept
+from intertie.core.policy.answers import CacheStatistics, Kept, Selection
 from intertie.core.routing.room import Room
 from intertie.core.terms import Node, Opening, Progress, Settlement, Snapshot, Upstream
+from intertie.dataplane.exchange import Exchange
+from intertie.dataplane.neighbours import Vector
 
 
 class Ledger(Protocol):
@@ -50,6 +52,22 @@ class RoomSource(Protocol):
         ...
 
 
+class Embedder(Protocol):
+    """What makes vectors of questions, off the event loop."""
+
+    @property
+    def failure(self) -> str:
+        """Why it could not the last time; empty if it could."""
+        ...
+
+    async def vector(self, x: Exchange, text: str, model: str) -> Vector | None:
+        """The vector, of length 1, of what `x` asks, by the route called `model` or the local model.
+
+        `None` if there is none, whyever: what comes is never an exception.
+        """
+        ...
+
+
 class ResponseCache(Protocol):
     """Where answers are kept. Belongs to the event loop and never holds it up: the disk is asked in threads."""
 
@@ -63,6 +81,14 @@ class ResponseCache(Protocol):
 
     async def put(self, key: bytes, kept: Kept) -> None:
         """Keep it; returns when it survives the death of the process, or cannot be made to."""
+        ...
+
+    async def clear(self, which: Selection) -> int:
+        """Forget the answers chosen, and those on their way; how many there were."""
+        ...
+
+    def statistics(self) -> CacheStatistics:
+        """Numbers of this moment."""
         ...
 
     @property

@@ -101,6 +101,9 @@ def _replay_lines(x: Exchange, kept: Kept) -> bytes:
     """How old the answer is and what it saves; a call whose answer was awaited gets it at age 0."""
     age = max(0.0, x.started_at + (x.ttft or 0.0) - kept.made_at)
     lines = _cache_lines(x) + b"age: %d\r\n" % age
+    if kept.similarity:
+        lines += b"x-intertie-cache-similarity: %.3f\r\n" % kept.similarity
+        lines += b"x-intertie-cache-match: %b\r\n" % _value(kept.request)
     if kept.cost is not None:
         lines += b"x-intertie-saved: %d.%06d\r\n" % divmod(kept.cost, 1_000_000)
     return lines + b"idempotent-replayed: true\r\n" if kept.space is Space.IDEMPOTENCY else lines

@@ -9,12 +9,10 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
+from intertie.core.policy.answers import GIVEN
 from intertie.core.policy.limits import AtCap, Level, Limit, Measure, Sums
 from intertie.core.policy.windows import Per, Window
 from intertie.store.schema import attempts, limits, requests
-
-SERVED: Final = ("hit", "coalesced")
-"""`requests.cache` of requests that were answered without an attempt."""
 
 _BATCH: Final = 500
 
@@ -95,7 +93,7 @@ def spent(connection: sa.Connection, organisation: str, level: Level, span: Wind
         counts = (sa.func.count(), sa.func.sum(_tokens(attempts)), sa.func.sum(attempts.c.cost_micros))
         rows = connection.execute(_within(sa.select(holder, *counts), attempts, organisation, span).group_by(holder))
         return {name: Sums(int(n), int(tokens or 0), int(cost or 0)) for name, n, tokens, cost in rows}
-    served = sa.or_(requests.c.attempts > 0, requests.c.cache.in_(SERVED))
+    served = sa.or_(requests.c.attempts > 0, requests.c.cache.in_(GIVEN))
     taken_of = (sa.func.sum(sa.case((served, 1), else_=0)), sa.func.sum(_tokens(requests)))
     taken = connection.execute(_within(sa.select(holder, *taken_of), requests, organisation, span).group_by(holder))
     found = {name: Sums(int(n or 0), int(tokens or 0)) for name, n, tokens in taken}

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import msgspec
 import sqlalchemy as sa
 
+from intertie.core.policy.answers import GIVEN
 from intertie.core.terms import State
 from intertie.store.schema import attempts, requests
 
@@ -83,7 +84,7 @@ def _sums(table: sa.Table) -> tuple[sa.ColumnElement[Any], ...]:
     """The other columns of `UsageRow`, in their order."""
     c = table.c
     known = c.cost_micros.is_not(None)
-    given = requests.c.cache.in_(("hit", "coalesced")) & (requests.c.state == State.OK.value)
+    given = requests.c.cache.in_(GIVEN) & (requests.c.state == State.OK.value)
     columns: dict[str, sa.ColumnElement[Any]] = {
         "requests": sa.func.count(sa.distinct(c.request_id)),
         "input_tokens": sa.func.sum(c.input_tokens),

@@ -9,6 +9,7 @@ from intertie.controlplane.apply import Changes, apply
 from intertie.controlplane.control import Conflict, Control
 from intertie.controlplane.entries import RouteEntry, UpstreamEntry
 from intertie.core import keys as form
+from intertie.core.keeping import CachePolicy, Similar
 from tests.contract.controlplane.documents import WHOLE, document
 
 EVERYTHING = (
@@ -226,3 +227,22 @@ def test_organisations_do_not_touch_each_other(control: Control) -> None:
     assert len(upstreams.list_(control, "default")) == 2
     assert _accepts(control, "canary-web-key-0123456789")
     assert not _accepts(control, "canary-other-key-0123456789")
+
+
+def test_a_route_that_needs_the_local_embedding_model_is_refused_with_the_remedy_where_it_is_not_installed(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would look configured and never find anything."""
+    _apply(control, WHOLE)
+    text = WHOLE.replace("model: gpt-4o-mini\n", "model: gpt-4o-mini\n    cache: {similar: {}}\n", 1)
+    assert text != WHOLE
+    revision = snapshot.revision(control)
+    monkeypatch.setattr("intertie.controlplane.embedder.missing", lambda: ("onnxruntime",))
+    with pytest.raises(Conflict, match=r"gpt-4o-mini.*onnxruntime missing.*scripts/up --semantic"):
+        _apply(control, text)
+    assert snapshot.revision(control) == revision
+
+    monkeypatch.setattr("intertie.controlplane.embedder.missing", tuple)
+    _apply(control, text)
+    (found,) = [route.cache for route in snapshot.build(control).routes.values() if route.cache is not None]
+    assert found == CachePolicy(similar=Similar(0.92, 1.0, "local"))

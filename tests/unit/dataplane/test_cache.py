@@ -9,7 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from intertie.core.errors import UpstreamReset
-from intertie.core.terms import CachePolicy, CacheScope, State, Trust
+from intertie.core.keeping import CachePolicy, CacheScope
+from intertie.core.terms import State, Trust
 from intertie.dataplane import cache, heartbeat
 from tests.support.kept import (
     ASKED,

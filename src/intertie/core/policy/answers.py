@@ -9,8 +9,10 @@ from typing import Final
 import msgspec
 
 from intertie.core.errors import BadCall
-from intertie.core.terms import CachePolicy, CacheScope, Call, Caller, Route, Snapshot
+from intertie.core.keeping import CachePolicy, CacheScope
+from intertie.core.terms import Call, Caller, Route, Snapshot
 from intertie.core.wire.canonical import fingerprint
+from intertie.core.wire.question import Question
 
 CONTROL: Final = b"x-intertie-cache-control"
 """The request header by which a caller says what may be kept or given again."""
@@ -41,6 +43,10 @@ class Space(StrEnum):
     IDEMPOTENCY = "idempotency"
 
 
+GIVEN: Final = ("hit", "coalesced", "similar")
+"""What the cache says of requests that were answered without an attempt."""
+
+
 class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
     """An answer as it was given, and what is told about it when it is given again. Times are UTC seconds."""
 
@@ -60,6 +66,10 @@ class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_at: float
     digest: bytes = b""
     """Of the body that an idempotency key came with."""
+    request: str = ""
+    """Id of the request that bought it."""
+    similarity: float = 0.0
+    """Of the question it answered to the one it is given to; 0: the same call. Nothing is kept for others with it."""
 
     @property
     def size(self) -> int:
@@ -79,13 +89,11 @@ class Selection(msgspec.Struct, frozen=True):
 
     def has(self, key: bytes, kept: Kept) -> bool:
         """True if this answer is meant."""
-        return (
-            kept.organisation == self.organisation
-            and kept.space is self.space
-            and self.route in (None, kept.route)
-            and kept.route.startswith(self.prefix or "")
-            and self.key in (None, key)
-        )
+        return kept.space is self.space and self.fits(kept.organisation, kept.route) and self.key in (None, key)
+
+    def fits(self, organisation: str, route: str) -> bool:
+        """True if answers of this route are meant."""
+        return organisation == self.organisation and self.route in (None, route) and route.startswith(self.prefix or "")
 
 
 class CacheStatistics(msgspec.Struct, frozen=True):
@@ -103,6 +111,11 @@ class CacheStatistics(msgspec.Struct, frozen=True):
     """How often the file was damaged and begun again."""
     failure: str = ""
     """Why the disk could not be used last; empty if it could."""
+    similar_entries: int = 0
+    """Questions that similar ones are compared with."""
+    similar_bytes: int = 0
+    similar_failure: str = ""
+    """Why the last question could not be compared; empty if it could."""
 
 
 _OVERHEAD: Final = 512
@@ -118,16 +131,18 @@ class Control(msgspec.Struct, frozen=True):
     """Its answer may be kept."""
     max_age: int | None = None
     """Seconds; no older answer may be given."""
+    similar: bool = True
+    """The answer to a similar question will do, where the route allows it."""
 
 
 ANY: Final = Control()
 
 
 def control(value: bytes | None) -> Control:
-    """The directives of the header: `no-store`, `no-cache`, `max-age=N`. Raises `BadCall` for anything else."""
+    """The directives of the header: `no-store`, `no-cache`, `max-age=N`, `exact`. Raises `BadCall` for other words."""
     if value is None:
         return ANY
-    read = write = True
+    read = write = similar = True
     max_age: int | None = None
     for word in value.lower().split(b","):
         name, equals, number = word.strip().partition(b"=")
@@ -135,19 +150,26 @@ def control(value: bytes | None) -> Control:
             read = write = False
         elif name == b"no-cache" and not equals:
             read = False
+        elif name == b"exact" and not equals:
+            similar = False
         elif name == b"max-age" and number.isdigit() and len(number) <= _LONGEST_AGE:
             max_age = int(number) if max_age is None else min(max_age, int(number))
         else:
             raise BadCall(
-                "'x-intertie-cache-control' must be 'no-store', 'no-cache' or 'max-age=SECONDS'.",
+                "'x-intertie-cache-control' must be 'no-store', 'no-cache', 'exact' or 'max-age=SECONDS'.",
                 param="x-intertie-cache-control",
                 code="invalid_value",
             )
-    return Control(read, write, max_age)
+    return Control(read, write, max_age, similar)
 
 
 def may_give(kept: Kept, policy: CachePolicy, asked: Control, now: float) -> bool:
-    """True if this answer is young enough for the route and the caller. A clock that was set back makes it young."""
+    """True if this answer is young enough for the route and the caller, and what it answered near enough to the call.
+
+    A clock that was set back makes it young.
+    """
+    if kept.similarity and not (asked.similar and policy.similar and kept.similarity >= policy.similar.threshold):
+        return False
     age = max(0.0, now - kept.made_at)
     return now < kept.expires_at and age < policy.ttl and (asked.max_age is None or age <= asked.max_age)
 
@@ -169,10 +191,27 @@ def cache_key(call: Call, caller: Caller, route: Route, *, salt: str, restrictio
     The trust ceiling and all that rules restrict are part of it: an answer that was made under looser rules is never
     given to a caller under stricter ones.
     """
+    return fingerprint(call, (salt, Space.CACHE, *_sharing(caller, route), restriction, placing))
+
+
+def similar_key(
+    question: Question, caller: Caller, route: Route, *, salt: str, restriction: str, placing: tuple[str, str]
+) -> bytes:
+    """What questions have in common that may have one answer, if they are alike. Raises `Ambiguous`.
+
+    All that equal calls have in common, but for the question's own text; and whom the call is for, should it say so.
+    `placing` is of the route, and of whoever makes vectors: those of different models cannot be compared.
+    """
+    fields = question.frame.fields
+    person = (bytes(fields.get(name, b"")).hex() for name in ("user", "safety_identifier"))
+    return fingerprint(question.frame, (salt, "similar", *_sharing(caller, route), restriction, *placing, *person))
+
+
+def _sharing(caller: Caller, route: Route) -> tuple[str, ...]:
+    """Who may share an answer, whatever was asked."""
     assert route.cache is not None
     project = ("project", caller.project) if route.cache.scope is CacheScope.PROJECT else ("", "")
-    shared = (salt, Space.CACHE, caller.organisation, *project, route.model, caller.trust, restriction, placing)
-    return fingerprint(call, shared)
+    return (caller.organisation, *project, route.model, caller.trust)
 
 
 def idempotency_key(value: bytes, caller: Caller, path: tuple[str, str], salt: str) -> bytes:

@@ -19,7 +19,7 @@ LONGEST: Final = 160
 class Docket:
     """One call's rules and what was decided about each of its targets. Filled by `plan`, also when that fails."""
 
-    __slots__ = ("_out", "_placed", "conversation", "exploring", "facts", "held", "latency", "noting", "rules")
+    __slots__ = ("_out", "_placed", "_timed", "conversation", "exploring", "facts", "held", "noting", "rules")
 
     def __init__(
         self,
@@ -41,8 +41,7 @@ class Docket:
         self.exploring = exploring
         self.noting = noting
         """Whether anybody will read what is written down."""
-        self.latency = {rule.name for rule in rules if _asks_latency(rule)}
-        """Rules that ask how fast targets are."""
+        self._timed: bool | None = None
         self._placed: list[Considered] = []
         self._out: list[Considered] = []
 
@@ -75,6 +74,13 @@ class Docket:
         for number, one in enumerate(order):
             self._placed.append(self._row(one, places.get(one.key, len(places) + number), allowed=True))
 
+    @property
+    def timed(self) -> bool:
+        """Whether some rule asks how fast targets are."""
+        if self._timed is None:
+            self._timed = any(rule.asks_latency for rule in self.rules)
+        return self._timed
+
     def _row(self, one: Candidate, base: float, *, allowed: bool) -> Considered:
         return Considered(
             upstream=one.upstream.name,
@@ -84,9 +90,5 @@ class Docket:
             allowed=allowed,
             base=base,
             setback=one.setback,
-            latency=(one.latency or 0.0) if self.latency else None,
+            latency=(one.latency or 0.0) if self.timed else None,
         )
-
-
-def _asks_latency(rule: Rule) -> bool:
-    return any(wish is not None and wish.latency is not None for wish in (rule.require, rule.prefer, rule.forbid))

@@ -85,6 +85,11 @@ class Rule(msgspec.Struct, frozen=True):
     prefer: Wish | None = None
     forbid: Wish | None = None
 
+    @property
+    def asks_latency(self) -> bool:
+        """Whether it asks how fast targets are."""
+        return any(wish is not None and wish.latency is not None for wish in (self.require, self.prefer, self.forbid))
+
 
 class TargetFacts(msgspec.Struct, frozen=True):
     """What rules may ask about a target."""

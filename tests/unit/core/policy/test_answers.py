@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from intertie.core.errors import BadCall
+from intertie.core.keeping import CachePolicy, CacheScope, Similar
 from intertie.core.policy.answers import (
     ANY,
     Control,
@@ -23,7 +24,7 @@ from intertie.core.policy.answers import (
     may_give,
     placing,
 )
-from intertie.core.terms import CachePolicy, CacheScope, Caller, Operation, Route, Snapshot, Target, Trust, Upstream
+from intertie.core.terms import Caller, Operation, Route, Snapshot, Target, Trust, Upstream
 from intertie.core.wire.envelope import peek
 
 CALLER = Caller("org", "web", "key_1", "dev")
@@ -92,6 +93,8 @@ def test_names_and_secrets_do_not_matter_to_the_placing() -> None:
         (b"max-age=60", Control(max_age=60)),
         (b"max-age=60, max-age=30", Control(max_age=30)),
         (b"no-cache, no-store", Control(read=False, write=False)),
+        (b"Exact", Control(similar=False)),
+        (b"exact, max-age=5", Control(max_age=5, similar=False)),
     ],
 )
 def test_what_a_caller_may_say(value: bytes | None, found: Control) -> None:
@@ -100,7 +103,21 @@ def test_what_a_caller_may_say(value: bytes | None, found: Control) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b"nocache", b"max-age", b"max-age=", b"max-age=-1", b"max-age=1.5", b"no-store=1", b"max-age=9999999999"],
+    [
+        b"similar",
+        b"similar=0.1",
+        b"threshold=0.5",
+        b"exact=0",
+        b"words=0",
+        b"",
+        b"nocache",
+        b"max-age",
+        b"max-age=",
+        b"max-age=-1",
+        b"max-age=1.5",
+        b"no-store=1",
+        b"max-age=9999999999",
+    ],
 )
 def test_anything_else_is_refused(value: bytes) -> None:
     with pytest.raises(BadCall, match="cache-control"):
@@ -117,6 +134,21 @@ def test_anything_else_is_refused(value: bytes) -> None:
 )  # fmt: skip
 def test_how_long_an_answer_is_given(ttl: float, asked: Control, now: float, given: bool) -> None:
     assert may_give(KEPT, CachePolicy(ttl), asked, now) is given
+
+
+@pytest.mark.parametrize(
+    ("similarity", "policy", "asked", "given"),
+    [
+        (0.93, CachePolicy(similar=Similar(0.92)), ANY, True),
+        (0.92, CachePolicy(similar=Similar(0.92)), ANY, True),
+        (0.91, CachePolicy(similar=Similar(0.92)), ANY, False),
+        (0.99, CachePolicy(), ANY, False),
+        (0.99, CachePolicy(similar=Similar(0.92)), Control(similar=False), False),
+        (0.0, CachePolicy(), Control(similar=False), True),
+    ],
+)
+def test_how_near_an_answer_must_be(similarity: float, policy: CachePolicy, asked: Control, given: bool) -> None:
+    assert may_give(replace(KEPT, similarity=similarity), policy, asked, 1001) is given
 
 
 def test_t62_an_idempotency_key_is_its_callers_own_and_of_one_path() -> None:
