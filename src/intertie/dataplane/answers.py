@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from intertie.core.policy.answers import CacheStatistics, Selection, placing
+from intertie.core.routing.resolve import ANY
 from intertie.core.terms import Route, Snapshot
 from intertie.dataplane.flights import Flights
 from intertie.dataplane.neighbours import Neighbours
@@ -36,7 +37,12 @@ class Answers:
         return f"<Answers {len(self.flights)} flights, {len(self._tasks)} being kept>"
 
     def placing(self, route: Route, snapshot: Snapshot) -> str:
-        """`core.policy.answers.placing`, worked out once per route and configuration."""
+        """`core.policy.answers.placing`, worked out once per route and configuration.
+
+        Each time for the route `*`, which has other targets for each of any number of models.
+        """
+        if route.model == ANY:
+            return placing(route, snapshot)
         if snapshot.revision != self._revision:
             self._placings.clear()
             self._revision = snapshot.revision

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from intertie.core.policy.answers import Form, Space
-from intertie.core.terms import Usage
+from intertie.core.terms import Route, Snapshot, Target, Trust, Upstream, Usage
 from intertie.dataplane import cache
 from tests.support.kept import (
     BODY,
@@ -144,3 +144,15 @@ async def test_usage_of_what_was_given_again_is_nobodys() -> None:
     await counter.visit(headers=idem())
     used = [attempt.usage for one in counter.play.ledger.settlements for attempt in one.attempts]
     assert used == [Usage(input=4, output=2)]
+
+
+def test_a_change_behind_the_route_for_any_model_counts_for_each_of_its_models() -> None:
+    """Its targets differ from model to model, and so does who may answer."""
+    found: set[str] = set()
+    for trust in (Trust.OWN, Trust.VENDOR):
+        ups = {name: Upstream(name, "org", name, "openai", "https://x.test") for name in "ab"}
+        snapshot = Snapshot(revision=len(found), upstreams={**ups, "b": replace(ups["b"], trust=trust)})
+        answers = Counter(whole()).answers
+        answers.placing(Route("org", "*", (Target("a", "first"),)), snapshot)
+        found.add(answers.placing(Route("org", "*", (Target("b", "second"),)), snapshot))
+    assert len(found) == 2
