@@ -124,6 +124,32 @@ def test_upstreams_and_routes_come_and_go(gateway: Gateway) -> None:
     assert gateway.cli("upstreams", "remove", "denied") == {"removed": "denied"}
 
 
+def test_a_paused_upstream_gets_no_calls_over_a_restart_too(tmp_path: Path) -> None:
+    """Calls go to the next target, or hear that they must wait; the list and the page show it; then it is back."""
+    with ScriptedUpstream(Named({"good": Healthy(), "spare": Healthy()})).running() as server:
+        named = [upstream(name, server.base_url(name)) for name in ("good", "spare")]
+        with running(tmp_path, configuration(named, [route("both", "good", "spare")])) as gateway:
+            told = gateway.run("upstreams", "pause", "good").stdout
+            assert "intertie upstreams resume good" in told
+            gateway.stop()
+            gateway.start()  # with the same file, which says nothing of a pause
+            assert ask(gateway, "both", gateway.key)[0] == 200
+            assert [one.name for one in server.requests] == ["spare"]
+            assert "paused" in gateway.run("upstreams", "list").stdout
+            assert "paused" in gateway.get("/")
+
+            gateway.cli("upstreams", "pause", "spare", "--model", "m")
+            status, body = ask(gateway, "both", gateway.key)
+            assert (status, body["error"]["message"]) == (503, "Every target of this model is paused.")
+            assert "intertie upstreams resume spare" in gateway.get("/")
+
+            gateway.cli("upstreams", "resume", "good")
+            gateway.cli("upstreams", "resume", "spare", "--model", "m")
+            assert ask(gateway, "both", gateway.key)[0] == 200
+            assert [one.name for one in server.requests] == ["spare", "good"]
+            assert gateway.run("upstreams", "pause", "god").returncode == 1
+
+
 def test_usage_and_ledger_hold_what_was_just_answered(gateway: Gateway) -> None:
     """At once: reading flushes. The fields are those that tools build on."""
     status, _ = ask(gateway, "both", gateway.key)

@@ -163,6 +163,7 @@ class Upstream(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] = NOTHING
     timeouts: Timeouts = Timeouts()
     enabled: bool = True
+    paused: frozenset[str] = frozenset()  # models that get no calls for now; `*` is all of them
 
 
 class ModelFacts(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -245,8 +246,7 @@ class Webhook(msgspec.Struct, frozen=True):
     """Where an organisation is told that a quota or budget passed a threshold."""
 
     url: str
-    secret: Secret
-    """Signs what is sent."""
+    secret: Secret  # signs what is sent
 
 
 class Snapshot(msgspec.Struct, frozen=True):
