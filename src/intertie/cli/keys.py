@@ -42,11 +42,14 @@ def create(
         "trust": trust.value,
         "expires_at": None if expires_in_days is None else time.time() + expires_in_days * 86400,
     }
-    made = session().client().post("/keys", body)
+    client = session().client()
+    known = [row["name"] for row in client.get("/projects")]
+    made = client.post("/keys", body)
     if json:
         as_json(made)
         return
-    say(made["key"], "", f"This is key {made['name']!r} of project {made['project']!r}. It is not shown again.")
+    new = "" if made["project"] in known else ", which is new"
+    say(made["key"], "", f"This is key {made['name']!r} of project {made['project']!r}{new}. It is not shown again.")
 
 
 @app.command("list")

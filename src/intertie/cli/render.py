@@ -40,6 +40,11 @@ def money(micros: int | None) -> str:
     return f"{'-' if micros < 0 else ''}{whole}.{places}"
 
 
+def count(number: int, noun: str) -> str:
+    """`1 route`, `2 routes`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def duration(milliseconds: float | None) -> str:
     """Milliseconds as people read them."""
     if milliseconds is None:
@@ -98,7 +103,7 @@ def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
 
 def complain(problem: CommandProblem, *, json_wanted: bool) -> None:
     """Tell on standard error what went wrong and what mends it."""
-    several = problem.problems
+    several = [line for line in problem.problems if line != problem.message]
     if json_wanted:
         error = {"message": problem.message, "code": problem.code, "remedy": problem.remedy, "problems": list(several)}
         print(json.dumps({"error": error}, ensure_ascii=True), file=sys.stderr)

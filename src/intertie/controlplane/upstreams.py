@@ -9,7 +9,8 @@ import msgspec
 
 from intertie.controlplane import audit
 from intertie.controlplane.audit import BY_GATEWAY, Actor, Item
-from intertie.controlplane.control import Conflict, Control, Unknown, make_id
+from intertie.controlplane.consistency import nearest
+from intertie.controlplane.control import Conflict, Control, Unknown, make_id, nobody
 from intertie.controlplane.entries import ModelEntry, UpstreamEntry
 from intertie.controlplane.outcome import Origin, Outcome
 from intertie.controlplane.vault import Place, Vault
@@ -80,9 +81,9 @@ def clear(control: Control, organisation: str, name: str, by: Actor = BY_GATEWAY
     Raises `Unknown`.
     """
     with control.database.write() as connection:
-        upstream = upstreams.ids(connection, organisation).get(name)
-        if upstream is None or name in upstreams.nodes(connection, organisation):
-            raise Unknown(f"no upstream is named {name}")
+        upstream = _own(connection, organisation).get(name)
+        if upstream is None:
+            raise _nobody(connection, organisation, name)
         audit.record(connection, control, organisation, by, "upstream.clear", upstream, name=name)
     return upstream
 
@@ -121,7 +122,7 @@ def discard(connection: Connection, control: Control, organisation: str, name: s
     """`remove` inside the caller's transaction."""
     upstream = upstreams.ids(connection, organisation).get(name)
     if upstream is None:
-        raise Unknown(f"no upstream is named {name}")
+        raise _nobody(connection, organisation, name)
     if name in upstreams.nodes(connection, organisation):
         raise _a_node(name, "revoke")
     if users := upstreams.users(connection, organisation, upstream):
@@ -185,12 +186,12 @@ def _pausing(
     with control.database.write() as connection:
         before = next((row for row in upstreams.listed(connection, organisation) if row.name == name), None)
         if before is None:
-            raise Unknown(f"no upstream is named {name}")
+            raise _nobody(connection, organisation, name)
         if before.provider == NODE:
             raise _a_node(name, "drain")
         known = {one.name for one in before.models} | upstreams.targeted(connection, organisation, before.id)
         if known and model not in {*known, *before.paused, ANY} and ANY not in known:
-            raise Unknown(f"{name} is not known to serve {model}")
+            raise Unknown(f"{name} is not known to serve {model}: {nearest(model, sorted(known)) or 'nothing changed'}")
         after = msgspec.structs.replace(before, paused=tuple(sorted(change(before))))
         if after != before:
             upstreams.write(connection, after)
@@ -242,6 +243,16 @@ def _look(vault: Vault, row: UpstreamRow) -> dict[str, Any]:
 
 def _price(row: ModelRow) -> dict[str, int]:
     return {name: value for name, value in msgspec.structs.asdict(row).items() if name != "name" and value is not None}
+
+
+def _own(connection: Connection, organisation: str) -> dict[str, str]:
+    """Name -> id of those that are no nodes."""
+    machines = upstreams.nodes(connection, organisation)
+    return {name: id_ for name, id_ in upstreams.ids(connection, organisation).items() if name not in machines}
+
+
+def _nobody(connection: Connection, organisation: str, name: str) -> Unknown:
+    return nobody("upstream", name, _own(connection, organisation), "intertie upstreams list")
 
 
 def _a_node(name: str, deed: str) -> Conflict:
