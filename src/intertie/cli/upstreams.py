@@ -114,7 +114,12 @@ def _models(row: dict[str, Any]) -> str:
 
 
 def _credentials(row: dict[str, Any]) -> str:
-    return ", ".join(f"{one['id']} ({one['label']}): {one['state']}" for one in row["credentials"]) or "none"
+    """By where they came from; the id is what logs say of one, and only one in trouble is in logs."""
+    told = [
+        f"{one['label']}: {one['state']}" + ("" if one["state"] == "usable" else f" ({one['id']})")
+        for one in row["credentials"]
+    ]
+    return ", ".join(told) or "none"
 
 
 def _health(row: dict[str, Any]) -> str:
