@@ -159,7 +159,8 @@ class Gateway:
         inference = Inference(self.dataplane)
         self._accounts.attach(loop, self._loader.flush, lambda: [*inference.running(), *self._embeddings.running()])
         settings = self._settings
-        limits = EdgeLimits(body_limit=settings.body_limit, hosts=settings.hosts())
+        proxies = settings.trusted_proxies
+        limits = EdgeLimits(body_limit=settings.body_limit, hosts=settings.hosts(), proxies=proxies)
         doors = self._doors(inference)
         server = make_server(
             doors, host=settings.host, port=settings.port, limits=limits, lifespan="off", upgrades=self._link_door

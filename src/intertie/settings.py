@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -108,6 +109,22 @@ def _hosts(value: object) -> tuple[str, ...]:
     return names
 
 
+def _networks(value: object) -> tuple[str, ...]:
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ValueError("must be addresses or networks separated by commas, or a list of them")
+    found = []
+    for item in filter(None, map(str.strip, items)):
+        try:
+            network = ipaddress.ip_network(item)
+        except ValueError:
+            raise ValueError(f"{item!r} is neither an address nor a network such as 10.0.0.0/8") from None
+        if not network.prefixlen:
+            raise ValueError(f"{item} is everybody, and everybody could then choose the address they are seen with")
+        found.append(str(network))
+    return tuple(found)
+
+
 def _address(value: object) -> str:
     text = _text(value).rstrip("/")
     try:
@@ -150,6 +167,13 @@ class Settings:
         _hosts,
         "Host names that requests may carry; *.example.com allows subdomains, * allows any. "
         "Empty: loopback names, `host`, and the host of `public_url`; any, when listening on every interface.",
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        _networks,
+        "Addresses or networks of the proxies in front, such as 127.0.0.1 or 10.0.0.0/8. Their `X-Forwarded-For` says "
+        "where requests come from: in the audit trail, for nodes, and where failed enrolments are counted. "
+        "Empty: nobody's is believed.",
     )
     durability: str = _setting(
         "write",

@@ -82,6 +82,45 @@ def test_a_key_works_as_soon_as_it_is_printed_and_no_longer_than_its_revocation(
     assert ask(gateway, "both", made["key"])[0] == 401
 
 
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (("keys", "revoke", "tset"), "did you mean test?"),
+        (("keys", "revoke", "zzz"), "intertie keys list"),
+        (("upstreams", "remove", "goood"), "did you mean good?"),
+        (("upstreams", "clear", "zzz"), "intertie upstreams list"),
+        (("upstreams", "pause", "good", "--model", "mm"), "did you mean m?"),
+        (("upstreams", "put", "x", "--provider", "opnai"), "--provider: no such provider (did you mean openai?)"),
+        (("upstreams", "put", "x", "--provider", "openai_compatible"), "--base-url: is required"),
+        (("routes", "remove", "bothh"), "did you mean both?"),
+        (("routes", "put", "x", "--target", "zzz/m"), "intertie upstreams put zzz"),
+        (("usage", "--by", "modell"), "error: by: input should be 'route', 'model'"),
+    ],
+)
+def test_a_slip_is_told_once_with_its_remedy(gateway: Gateway, words: tuple[str, ...], remedy: str) -> None:
+    """The nearest name, or where to look; never the same line twice."""
+    ran = gateway.run(*words)
+    lines = [line.strip().removeprefix("- ").removeprefix("error: ") for line in ran.stderr.splitlines()]
+
+    assert ran.returncode == 1
+    assert remedy in ran.stderr
+    assert len(set(lines)) == len(lines)
+
+
+def test_a_project_that_a_slip_would_make_is_called_new(gateway: Gateway) -> None:
+    """Keys make their project; whoever meant another one sees it at once."""
+    assert "project 'slip', which is new" in gateway.run("keys", "create", "one", "--project", "slip").stdout
+    assert "which is new" not in gateway.run("keys", "create", "two", "--project", "slip").stdout
+
+
+def test_a_base_url_without_its_ending_is_told_so(gateway: Gateway) -> None:
+    """The most usual slip of whoever changes `base_url`; and the command line forgives the opposite one."""
+    assert f"ends in /v1: {gateway.url}/v1" in json.loads(gateway.get("/chat/completions"))["error"]["message"]
+    assert "ends in" not in gateway.get("/chat/nothing")
+    environ = {**gateway.environ, "INTERTIE_URL": gateway.base_url}
+    assert Gateway(gateway.folder, gateway.configuration, environ).run("keys", "list").returncode == 0
+
+
 def test_the_key_is_the_first_line_for_people(gateway: Gateway) -> None:
     """So that it can be copied without its surroundings."""
     printed = gateway.run("keys", "create", "people").stdout.splitlines()
@@ -124,6 +163,32 @@ def test_upstreams_and_routes_come_and_go(gateway: Gateway) -> None:
     assert gateway.cli("upstreams", "remove", "denied") == {"removed": "denied"}
 
 
+def test_a_paused_upstream_gets_no_calls_over_a_restart_too(tmp_path: Path) -> None:
+    """Calls go to the next target, or hear that they must wait; the list and the page show it; then it is back."""
+    with ScriptedUpstream(Named({"good": Healthy(), "spare": Healthy()})).running() as server:
+        named = [upstream(name, server.base_url(name)) for name in ("good", "spare")]
+        with running(tmp_path, configuration(named, [route("both", "good", "spare")])) as gateway:
+            told = gateway.run("upstreams", "pause", "good").stdout
+            assert "intertie upstreams resume good" in told
+            gateway.stop()
+            gateway.start()  # with the same file, which says nothing of a pause
+            assert ask(gateway, "both", gateway.key)[0] == 200
+            assert [one.name for one in server.requests] == ["spare"]
+            assert "paused" in gateway.run("upstreams", "list").stdout
+            assert "paused" in gateway.get("/")
+
+            gateway.cli("upstreams", "pause", "spare", "--model", "m")
+            status, body = ask(gateway, "both", gateway.key)
+            assert (status, body["error"]["message"]) == (503, "Every target of this model is paused.")
+            assert "intertie upstreams resume spare" in gateway.get("/")
+
+            gateway.cli("upstreams", "resume", "good")
+            gateway.cli("upstreams", "resume", "spare", "--model", "m")
+            assert ask(gateway, "both", gateway.key)[0] == 200
+            assert [one.name for one in server.requests] == ["spare", "good"]
+            assert gateway.run("upstreams", "pause", "god").returncode == 1
+
+
 def test_usage_and_ledger_hold_what_was_just_answered(gateway: Gateway) -> None:
     """At once: reading flushes. The fields are those that tools build on."""
     status, _ = ask(gateway, "both", gateway.key)
@@ -140,6 +205,13 @@ def test_usage_and_ledger_hold_what_was_just_answered(gateway: Gateway) -> None:
     assert gateway.cli("ledger", "entries", "--limit", "1", "--after", entries[0]["id"]) == [entries[1]]
     assert csv[0].startswith("name,requests,")
     assert gateway.cli("ledger", "verify")["clean"] is True
+
+
+def test_pages_end_where_the_ledger_does(gateway: Gateway) -> None:
+    """No further page is promised where there is none."""
+    whole = gateway.run("ledger", "entries").stdout
+    assert "Next page" not in whole
+    assert "Next page: intertie ledger entries --after" in gateway.run("ledger", "entries", "--limit", "1").stdout
 
 
 def test_smoke_asks_everything_shows_a_failover_and_leaves_nothing(gateway: Gateway) -> None:

@@ -131,6 +131,8 @@ def test_a_code_is_approved_or_denied(gateway: Gateway) -> None:
         (("nodes", "token", "x", "--for", "nobody"), "intertie nodes list"),
         (("nodes", "token", "x", "--for", "x", "--trust", "own"), "nodes set x"),
         (("nodes", "set", "x"), "--slots"),
+        (("nodes", "label", "x"), "--none"),
+        (("nodes", "label", "x", "gpu", "--none"), "--none"),
         (("nodes", "approve-device", "XXXX-XXXX"), "nodes devices"),
         (("nodes", "revoke-token", "0000000000"), "nodes tokens"),
     ],

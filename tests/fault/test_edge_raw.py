@@ -224,6 +224,24 @@ def test_T07_trailers_never_pose_as_headers(bed: Bed) -> None:
     assert {b"authorization", b"x-extra"}.isdisjoint(bed.app.seen[-1].headers)
 
 
+@pytest.mark.parametrize(
+    ("proxies", "client"), [((), b"127.0.0.1"), (("10.0.0.0/8",), b"127.0.0.1"), (("127.0.0.0/8",), b"203.0.113.9")]
+)
+def test_T04_the_client_is_whom_a_trusted_proxy_names_and_else_the_peer(
+    proxies: tuple[str, ...], client: bytes
+) -> None:
+    """For each request of a connection anew, since a proxy sends many clients over one; the header itself is gone."""
+    forged = get(b"/who", b"X-Forwarded-For: 198.51.100.1, 203.0.113.9").replace(b"Connection: close\r\n", b"")
+    with edge_bed(EdgeLimits(proxies=proxies)) as bed:
+        answers = bed.exchange(forged + get(b"/who"))
+        seen = [request.headers for request in bed.app.seen]
+
+    bodies = [part.partition(b"\r\n\r\n")[2] for part in answers.split(b"HTTP/1.1 200 OK")[1:]]
+    assert bodies == [client, b"127.0.0.1"]
+    assert [b"x-forwarded-for" in headers for headers in seen] == [False, False]
+    assert [b"x-intertie-forwarded" in headers for headers in seen] == [True, False]
+
+
 def test_T04_headers_of_a_proxy_that_is_not_there_are_dropped(bed: Bed) -> None:
     bed.exchange(
         get(b"/v1/x", b"X-Forwarded-For: 1.2.3.4", b"Forwarded: for=1.2.3.4", b"X-Real_IP: 1.2.3.4", b"X-Kept: 1")

@@ -37,7 +37,7 @@ class Recorder:
     """An ASGI application that answers `ok`, and behaves by path.
 
     `/hang` waits for the client to leave, `/stream` sends ten chunks, one per `tick`, `/flood` sends without end,
-    `/crash` and `/crash-late` fail; others answer with `headers` added.
+    `/crash` and `/crash-late` fail, `/who` answers with the client's address; others with `headers` added.
     """
 
     seen: list[Seen] = field(default_factory=list)
@@ -72,11 +72,11 @@ class Recorder:
 
         scope["extensions"]["intertie"].on_disconnect(leave)
         try:
-            await self._answer(path, send, left)
+            await self._answer(path, send, left, scope["client"][0])
         finally:
             self.ended.append(path)
 
-    async def _answer(self, path: str, send: Send, left: asyncio.Event) -> None:
+    async def _answer(self, path: str, send: Send, left: asyncio.Event, client: str) -> None:
         if path == "/crash":
             raise ValueError("on purpose")
         if path == "/hang":
@@ -97,7 +97,7 @@ class Recorder:
                 await asyncio.sleep(self.tick if path == "/stream" else 0)
             await send({"type": "http.response.body", "body": b""})
             return
-        body = b"ok " + path.encode()
+        body = client.encode() if path == "/who" else b"ok " + path.encode()
         length = (b"content-length", b"%d" % len(body))
         await send({"type": "http.response.start", "status": 200, "headers": [length, *self.headers]})
         await send({"type": "http.response.body", "body": body})

@@ -48,6 +48,7 @@ def test_command_line_beats_environment_beats_file_beats_default() -> None:
         ("DRAIN_SECONDS", "1.5", 1.5),
         ("DURABILITY", "FSYNC", "fsync"),
         ("ALLOWED_HOSTS", "ai.example.com, *.example.org", ("ai.example.com", "*.example.org")),
+        ("TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8,fd00::/8", ("127.0.0.1/32", "10.0.0.0/8", "fd00::/8")),
         ("PUBLIC_URL", "https://ai.example.com/", "https://ai.example.com"),
         ("DATA", "/var/lib/intertie", Path("/var/lib/intertie")),
         ("PORT", "0", 0),
@@ -92,6 +93,23 @@ def test_every_problem_is_reported_at_once() -> None:
     assert "INTERTIE_MASTER_KEY in the environment" in found["settings.master_key"]
     assert "embedded database" in found["settings.workers"]
     assert "0 to 65535" in found["INTERTIE_PORT"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("proxy.example.com", "neither an address nor a network"),
+        ("10.0.0.1/8", "neither an address nor a network"),
+        ("10.0.0.0/8, *", "neither an address nor a network"),
+        ("0.0.0.0/0", "everybody"),
+        ("::/0", "everybody"),
+    ],
+)
+def test_nobody_trusts_the_whole_world_by_accident(text: str, words: str) -> None:
+    """A network with bits too many is a slip of the hand, too."""
+    assert words in _problems({}, {"INTERTIE_TRUSTED_PROXIES": text})["INTERTIE_TRUSTED_PROXIES"]
+    assert load({}, {}).settings.trusted_proxies == ()
+    assert load({"trusted_proxies": ["10.0.0.0/8"]}, {}).settings.trusted_proxies == ("10.0.0.0/8",)
 
 
 def test_an_unknown_variable_is_a_warning_naming_the_nearest() -> None:

@@ -116,6 +116,7 @@ class Guard:
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:
-    """One problem of pydantic's as `body.name: field required`; never the value, which may be a secret."""
-    where = ".".join(str(part) for part in problem.get("loc", ()))
+    """One problem of pydantic's as `name: field required`; never the value, which may be a secret."""
+    loc = [str(part) for part in problem.get("loc", ())]
+    where = ".".join(loc[1:] if len(loc) > 1 and loc[0] in {"body", "path", "query"} else loc)
     return f"{where}: {str(problem.get('msg', 'is wrong')).lower()}"

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Body, Depends, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from intertie.api.document import shown, speaks
@@ -18,6 +19,7 @@ from intertie.controlplane.status import CredentialStatus
 from intertie.controlplane.upstreams import ModelView, UpstreamView
 from intertie.core.errors import BadCall
 from intertie.core.routing.health import TargetHealth
+from intertie.core.routing.resolve import ANY
 from intertie.core.terms import Timeouts
 
 router: Final = APIRouter(prefix="/api/upstreams", tags=["upstreams"])
@@ -40,12 +42,22 @@ class UpstreamAnswer(msgspec.Struct, frozen=True):
     trust: str
     region: str
     enabled: bool
+    paused: tuple[str, ...]
+    """Models that get no calls until an operator resumes them; `*` is all of them."""
     origin: str
     models: tuple[ModelView, ...]
     headers: tuple[str, ...]
     timeouts: Timeouts
     credentials: tuple[CredentialAnswer, ...]
     health: tuple[TargetHealth, ...]
+
+
+class PauseBody(BaseModel):
+    """What is paused or resumed. Unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+    model: str = Field(ANY, min_length=1, max_length=200)
+    """Omitted, or `*`: all of the upstream's models."""
 
 
 class RemovedAnswer(msgspec.Struct, frozen=True):
@@ -101,6 +113,24 @@ def remove(state: State, request: Request, name: str) -> Response:
     return shown(RemovedAnswer(name))
 
 
+@router.post("/{name}/pause", dependencies=[need(Permission.UPSTREAMS_WRITE)])
+@speaks(answer=WriteAnswer)
+def pause(state: State, request: Request, name: str, body: Annotated[PauseBody | None, Body()] = None) -> Response:
+    """Give the upstream, or one model of it, no new calls until it is resumed, over restarts too."""
+    upstreams.pause(state.control, state.organisation, name, _model(body), operator(request))
+    state.changed()
+    return shown(WriteAnswer(name, "paused"))
+
+
+@router.post("/{name}/resume", dependencies=[need(Permission.UPSTREAMS_WRITE)])
+@speaks(answer=WriteAnswer)
+def resume(state: State, request: Request, name: str, body: Annotated[PauseBody | None, Body()] = None) -> Response:
+    """Give the upstream, or one model of it, calls again."""
+    upstreams.resume(state.control, state.organisation, name, _model(body), operator(request))
+    state.changed()
+    return shown(WriteAnswer(name, "resumed"))
+
+
 @router.post("/{name}/clear", dependencies=[need(Permission.UPSTREAMS_WRITE)])
 @speaks(answer=WriteAnswer)
 async def clear(state: State, request: Request, name: str) -> Response:
@@ -109,6 +139,10 @@ async def clear(state: State, request: Request, name: str) -> Response:
     upstream = await run_in_threadpool(upstreams.clear, state.control, state.organisation, name, by)
     state.clear_credentials(upstream)
     return shown(WriteAnswer(name, "cleared"))
+
+
+def _model(body: PauseBody | None) -> str:
+    return ANY if body is None else body.model
 
 
 def _answer(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from intertie.cli.configuration import load
-from intertie.cli.render import as_json, say
+from intertie.cli.render import as_json, count, say
 from intertie.cli.session import Json
 
 
@@ -35,5 +35,5 @@ def register(cli: typer.Typer) -> None:
         if json:
             as_json({"problems": [], "warnings": lines})
             return
-        say(f"{file} is valid: {len(document.upstreams)} upstreams, {len(document.routes)} routes.")
+        say(f"{file} is valid: {count(len(document.upstreams), 'upstream')}, {count(len(document.routes), 'route')}.")
         say(*(f"warning: {line}" for line in lines))

@@ -104,7 +104,7 @@ def locate(data: Path | None = None) -> Access:
     home = data or folder()
     url = os.environ.get("INTERTIE_URL") or running(home)
     key = os.environ.get("INTERTIE_ADMIN_KEY") or admin_key(home / "admin.key")
-    return Access(url.rstrip("/"), key)
+    return Access(url.rstrip("/").removesuffix("/v1"), key)  # clients of the API need that ending, we do not
 
 
 def running(home: Path) -> str:

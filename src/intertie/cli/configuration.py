@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class ConfigurationProblem(CommandProblem):
-    """The file cannot be used; `problems` has one line each."""
+    """What was given cannot be used; `problems` has one line each. `source` may be many things: `the settings`."""
 
-    def __init__(self, source: str, problems: tuple[str, ...]) -> None:
-        many = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
-        super().__init__(f"{source} has {many}", "mend the file, then run this again", code="invalid_configuration")
+    def __init__(self, source: str, problems: tuple[str, ...], remedy: str = "mend the file, then run this again"):
+        many = f"there are {len(problems)} problems" if len(problems) > 1 else "there is a problem"
+        super().__init__(f"{many} in {source}", remedy, code="invalid_configuration")
         self.problems = problems
 
 
@@ -48,8 +49,10 @@ def entry(section: str, content: Mapping[str, Any]) -> dict[str, Any]:
     try:
         document = config.resolve(config.parse(_as_text({section: [content]})), os.environ, _beside(Path()))
     except config.ConfigProblems as found:
-        lines = tuple(f"{one.path.removeprefix(f'{section}[0].')}: {one.message}" for one in found.problems)
-        raise ConfigurationProblem("this", lines) from None
+        lines = [
+            f"{_option(one.path)}: {one.message}" + (f" ({one.hint})" if one.hint else "") for one in found.problems
+        ]
+        raise ConfigurationProblem("the command", tuple(lines), "mend it, then run it again") from None
     made: dict[str, Any] = config.dump(document)[section][0]
     return made
 
@@ -64,6 +67,12 @@ def secret(words: str) -> dict[str, str]:
             code="bad_credential",
         )
     return {kind: place}
+
+
+def _option(path: str) -> str:
+    """How the command line calls a place in an entry: `upstreams[0].credentials[1]` is `--credential`."""
+    word = re.sub(r"^\w+\[0\]\.?", "", path).partition("[")[0].partition(".")[0]
+    return "--" + word.removesuffix("s").replace("_", "-") if word and word != "name" else word or "it"
 
 
 def _as_text(content: Mapping[str, Any]) -> str:

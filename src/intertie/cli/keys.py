@@ -45,12 +45,16 @@ def create(
         "expires_at": None if expires_in_days is None else time.time() + expires_in_days * 86400,
         "member": member,
     }
-    made = session().client().post("/keys", body)
+    client = session().client()
+    known = [row["name"] for row in client.get("/projects")]
+    made = client.post("/keys", body)
     if json:
         as_json(made)
         return
     whose = f", of {made['member']}" if made["member"] else ""
-    say(made["key"], "", f"This is key {made['name']!r} of project {made['project']!r}{whose}. It is not shown again.")
+    new = "" if made["project"] in known else ", which is new"
+    told = f"This is key {made['name']!r} of project {made['project']!r}{new}{whose}. It is not shown again."
+    say(made["key"], "", told)
 
 
 @app.command("list")

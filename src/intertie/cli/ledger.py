@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from intertie.cli.render import as_csv, as_json, duration, money, say, table
+from intertie.cli.render import as_csv, as_json, count, duration, money, say, table
 from intertie.cli.session import Json, session
 from intertie.cli.when import moment
 
@@ -31,7 +31,7 @@ def entries(
     elif csv:
         as_csv(tuple(rows[0]) if rows else ("request_id",), rows)
     else:
-        _show(rows)
+        _show(rows, more=len(rows) == limit, after=after)
 
 
 @app.command("verify")
@@ -42,12 +42,13 @@ def verify(json: Json = False) -> None:
         as_json(verdict)
     else:
         lines = [f"{problem['kind']}  {problem['id']}: {problem['message']}" for problem in verdict["problems"]]
-        say(*(lines or [f"The ledger is clean: {verdict['requests']} requests, {verdict['attempts']} attempts."]))
+        held = f"{count(verdict['requests'], 'request')}, {count(verdict['attempts'], 'attempt')}"
+        say(*(lines or [f"The ledger is clean: {held}."]))
     if verdict["problems"]:
         raise typer.Exit(1)
 
 
-def _show(rows: list[dict[str, Any]]) -> None:
+def _show(rows: list[dict[str, Any]], *, more: bool, after: str | None) -> None:
     headings = (
         "when (UTC)",
         "kind",
@@ -77,6 +78,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
         )
         for row in rows
     ]
-    table(headings, shown, empty="No entries. Send a request, then look again.", numbers=_NUMBERS)
-    if rows:
+    empty = f"No entries after {after}." if after else "No entries. Send a request, then look again."
+    table(headings, shown, empty=empty, numbers=_NUMBERS)
+    if more:
         say(f"Next page: intertie ledger entries --after {rows[-1]['id']}")

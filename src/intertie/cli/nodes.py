@@ -249,10 +249,13 @@ def rename(name: Name, new: Annotated[str, typer.Argument(help="Its new name.")]
 @app.command("label")
 def label(
     name: Name,
-    labels: Annotated[list[str] | None, typer.Argument(help="All its labels; none takes them away.")] = None,
+    labels: Annotated[list[str] | None, typer.Argument(help="All its labels, those it has among them.")] = None,
+    none: Annotated[bool, typer.Option("--none", help="Take all its labels away.")] = False,
     json: Json = False,
 ) -> None:
     """Set a node's labels, by which routes may choose it."""
+    if bool(labels) is none:
+        raise CommandProblem("no labels given", "name all that it shall have, or say --none", code="nothing_to_set")
     told = f"{name} has the labels {', '.join(labels)}." if labels else f"{name} has no labels."
     _change(name, {"labels": labels or []}, told, json=json)
 

@@ -24,6 +24,9 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _MICRO: Final = 1_000_000
 _PIPED: Final = 220
 """Columns when nobody's window sets them: wide enough that no cell is broken in a file or a pipe."""
+_LONGEST_WORD: Final = 60
+_GAP: Final = 3
+"""Between two columns."""
 
 
 def clean(text: object) -> str:
@@ -38,6 +41,11 @@ def money(micros: int | None) -> str:
     whole, rest = divmod(abs(micros), _MICRO)
     places = f"{rest:06d}".rstrip("0").ljust(2, "0")
     return f"{'-' if micros < 0 else ''}{whole}.{places}"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 route`, `2 routes`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def duration(milliseconds: float | None) -> str:
@@ -69,7 +77,11 @@ def as_json(value: object) -> None:
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str, numbers: frozenset[str] = frozenset()
 ) -> None:
-    """Print rows under headings; `numbers` names right-aligned columns; `empty` says what to do when there are none."""
+    """Print rows under headings; `numbers` names right-aligned columns; `empty` says what to do when there are none.
+
+    Cells wrap between words only: a name that is cut in two can be neither read nor copied, so a table that does not
+    fit is wider than its window.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -79,11 +91,20 @@ def table(
         say(empty)
         return
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
-        grid.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    least = [_longest_word(column) for column in zip(columns, *cells, strict=True)]
+    for column, width in zip(columns, least, strict=True):
+        grid.add_column(column, justify="right" if column in numbers else "left", overflow="fold", min_width=width)
     for row in cells:
         grid.add_row(*(Text(cell) for cell in row))
-    out().print(grid)
+    console = out()
+    console.width = max(console.width, sum(least) + _GAP * len(least))
+    console.print(grid)
+
+
+def _longest_word(column: Sequence[str]) -> int:
+    from rich.cells import cell_len
+
+    return min(_LONGEST_WORD, max(cell_len(word) for text in column for word in text.split() or [""]))
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -98,7 +119,7 @@ def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
 
 def complain(problem: CommandProblem, *, json_wanted: bool) -> None:
     """Tell on standard error what went wrong and what mends it."""
-    several = problem.problems
+    several = [line for line in problem.problems if line != problem.message]
     if json_wanted:
         error = {"message": problem.message, "code": problem.code, "remedy": problem.remedy, "problems": list(several)}
         print(json.dumps({"error": error}, ensure_ascii=True), file=sys.stderr)

@@ -72,9 +72,8 @@ def _settings(document: Document | None, options: Mapping[str, object | None]) -
     try:
         return load(document.settings if document is not None else {}, os.environ, options)
     except SettingsError as wrong:
-        raise ConfigurationProblem(
-            "the settings", tuple(f"{one.name}: {one.message}" for one in wrong.problems)
-        ) from None
+        lines = tuple(f"{one.name}: {one.message}" for one in wrong.problems)
+        raise ConfigurationProblem("the settings", lines, "mend it, then run this again") from None
 
 
 def _aside(tell: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -15,6 +15,8 @@ from intertie.core.terms import Trust
 _STATES: Final = {"closed": "healthy", "open": "ejected", "half_open": "on trial"}
 """A circuit's state in words that need no manual."""
 
+Model = Annotated[str | None, typer.Option("--model", help="One model of it; omitted: all of them.")]
+
 app = typer.Typer(no_args_is_help=True, help="Upstreams: where the gateway sends.")
 
 
@@ -75,6 +77,19 @@ def remove(name: str, json: Json = False) -> None:
         say(f"Removed upstream {name}.")
 
 
+@app.command("pause")
+def pause(name: str, model: Model = None, json: Json = False) -> None:
+    """Give an upstream, or one model of it, no new calls until you resume it, over restarts too. What runs finishes."""
+    again = f"intertie upstreams resume {name}" + (f" --model {model}" if model else "")
+    _act(name, "pause", model, f"gets no new calls. Give it calls again with: {again}", json=json)
+
+
+@app.command("resume")
+def resume(name: str, model: Model = None, json: Json = False) -> None:
+    """Give a paused upstream, or one model of it, calls again."""
+    _act(name, "resume", model, "gets calls again.", json=json)
+
+
 @app.command("clear")
 def clear(name: str, json: Json = False) -> None:
     """Use all credentials of an upstream again, whatever set them aside."""
@@ -85,16 +100,37 @@ def clear(name: str, json: Json = False) -> None:
         say(f"All credentials of {name} are in use again.")
 
 
+def _act(name: str, deed: str, model: str | None, told: str, *, json: bool) -> None:
+    body = {"model": model} if model else {}
+    done = session().client().post(f"/upstreams/{quote(name, safe='')}/{deed}", body)
+    if json:
+        as_json(done)
+    else:
+        say(f"{name}/{model} {told}" if model else f"{name} {told}")
+
+
 def _models(row: dict[str, Any]) -> str:
     return str(len(row["models"])) if row["models"] else "any"
 
 
 def _credentials(row: dict[str, Any]) -> str:
-    return ", ".join(f"{one['id']} ({one['label']}): {one['state']}" for one in row["credentials"]) or "none"
+    """By where they came from; the id is what logs say of one, and only one in trouble is in logs."""
+    told = [
+        f"{one['label']}: {one['state']}" + ("" if one["state"] == "usable" else f" ({one['id']})")
+        for one in row["credentials"]
+    ]
+    return ", ".join(told) or "none"
 
 
 def _health(row: dict[str, Any]) -> str:
     if not row["enabled"]:
         return "disabled"
-    told = [f"{one['model']}: {_STATES.get(one['state'], one['state'])}" for one in row["health"]]
+    if "*" in row["paused"]:
+        return "paused"
+    told = [f"{model}: paused" for model in row["paused"]]
+    told += [
+        f"{one['model']}: {_STATES.get(one['state'], one['state'])}"
+        for one in row["health"]
+        if one["model"] not in row["paused"]
+    ]
     return ", ".join(told) or "not asked yet"

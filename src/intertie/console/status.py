@@ -33,6 +33,8 @@ from intertie.core.wire.browser import PAGE
 
 _FOLDER: Final = Path(__file__).parent
 _ANY: Final = "*"
+_OPERATIONS: Final = ("/completions", "/embeddings", "/models", "/responses", "/messages")
+"""How the paths of inference end."""
 
 
 class Source(Protocol):
@@ -120,7 +122,7 @@ def make_console(source: Source) -> Starlette:
 
     async def missing(request: Request, _: Exception) -> Response:
         error = {
-            "message": f"There is nothing at {request.url.path}.",
+            "message": f"There is nothing at {request.url.path}.{_hint(request)}",
             "type": "invalid_request_error",
             "code": "not_found",
         }
@@ -182,6 +184,13 @@ def _askable(now: Status) -> str:
     named = [route for route in now.routes if route.model != _ANY]
     working = [route for route in named if route.state != "down"]
     return (working or named)[0].model if named else "MODEL"
+
+
+def _hint(request: Request) -> str:
+    """For the most usual slip: a base URL without its ending."""
+    if not request.url.path.endswith(_OPERATIONS):
+        return ""
+    return f" The base URL of an OpenAI client ends in /v1: {_url(request)}/v1"
 
 
 def _url(request: Request) -> str:

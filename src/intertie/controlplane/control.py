@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from intertie.controlplane.consistency import nearest
 from intertie.controlplane.guard import Guard
 from intertie.controlplane.vault import Vault
 from intertie.core.errors import BadCall
@@ -41,6 +42,12 @@ class Unknown(BadCall):
 
     status = 404
     code = "not_found"
+
+
+def nobody(noun: str, name: str, known: Iterable[str], listing: str) -> Unknown:
+    """That no `noun` is named so: the nearest of the `known` names, or else the command that lists them."""
+    near = nearest(name, list(known))
+    return Unknown(f"no {noun} is named {name}" + (f": {near}" if near else f"; `{listing}` shows them all"))
 
 
 def make_id(prefix: str) -> str:

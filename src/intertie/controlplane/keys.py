@@ -10,7 +10,7 @@ import msgspec
 from intertie.controlplane import audit, projects
 from intertie.controlplane.audit import BY_GATEWAY, Actor, Item
 from intertie.controlplane.consistency import nearest
-from intertie.controlplane.control import Conflict, Control, Unknown, make_id
+from intertie.controlplane.control import Conflict, Control, Unknown, make_id, nobody
 from intertie.controlplane.outcome import Origin, Outcome
 from intertie.core import keys as form
 from intertie.core.errors import BadCall
@@ -202,12 +202,13 @@ def _named(connection: Connection, organisation: str, key: str, project: str | N
     found = keys.by_id(connection, organisation, key)
     if found is not None:
         return found
-    named = [row for row in keys.listed(connection, organisation, project, revoked=False) if row.name == key]
+    rows = keys.listed(connection, organisation, project, revoked=False)
+    named = [row for row in rows if row.name == key]
     if len(named) > 1:
         places = ", ".join(row.project for row in named)
         raise Conflict(f"several projects have a key named {key} ({places}): name the project or use the id")
     if not named:
-        raise Unknown(f"no key has the id or name {key}")
+        raise nobody("key", key, [row.name for row in rows], "intertie keys list")
     return named[0]
 
 

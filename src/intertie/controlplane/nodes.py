@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 from intertie.controlplane import audit, inventory
 from intertie.controlplane.admission import Admission, LinkRefused, admit, left, rotate
 from intertie.controlplane.audit import GATEWAY, Actor
-from intertie.controlplane.control import Conflict, Control, Unknown
+from intertie.controlplane.control import Conflict, Control, nobody
 from intertie.controlplane.inventory import facts
 from intertie.core.errors import BadCall
 from intertie.core.terms import ModelFacts, Trust
@@ -270,7 +270,7 @@ def _forget(connection: Connection, control: Control, row: NodeRow, by: Actor) -
 def _named(connection: Connection, organisation: str, name: str) -> NodeRow:
     found = nodes.one(connection, organisation, name)
     if found is None:
-        raise Unknown(f"no node is named {name}; `intertie nodes list` shows them all")
+        raise nobody("node", name, nodes.names(connection, organisation), "intertie nodes list")
     return found
 
 

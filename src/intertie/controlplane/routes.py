@@ -9,7 +9,7 @@ import msgspec
 from intertie.controlplane import audit, embedder, implied, route_options
 from intertie.controlplane.audit import BY_GATEWAY, Actor, Item
 from intertie.controlplane.consistency import nearest
-from intertie.controlplane.control import Conflict, Control, Unknown
+from intertie.controlplane.control import Conflict, Control, Unknown, nobody
 from intertie.controlplane.entries import RouteEntry, TargetEntry
 from intertie.controlplane.outcome import Origin, Outcome
 from intertie.core.errors import BadCall
@@ -87,7 +87,8 @@ def remove(control: Control, organisation: str, model: str, by: Actor = BY_GATEW
                     f"nobody wrote the route {model}: nodes serve this model. Write a route of that name to decide who "
                     "answers, or drain or revoke the nodes"
                 )
-            raise Unknown(f"no route is named {model}")
+            known = [row.model for row in routes.listed(connection, organisation)]
+            raise nobody("route", model, known, "intertie routes list")
         revision.bump(connection)
 
 
@@ -174,14 +175,15 @@ def _in_words(target: TargetRow, names: Mapping[str, str]) -> str:
 
 def _no_upstream(name: str, known: Mapping[str, str], machines: Mapping[str, str]) -> Unknown:
     hint = f"it is a node: write node: {name} instead of upstream" if name in machines else nearest(name, known)
-    return Unknown(f"no upstream is named {name}" + (f": {hint}" if hint else ""), param="targets")
+    hint = hint or f"make it with: intertie upstreams put {name} --provider P"
+    return Unknown(f"no upstream is named {name}: {hint}", param="targets")
 
 
 def _no_node(name: str, known: Mapping[str, str], machines: Mapping[str, str]) -> Unknown:
     if name in known:
         return Unknown(f"no node is named {name}: it is an upstream, write upstream: {name}", param="targets")
-    hint = f"; {near}" if (near := nearest(name, machines)) else ""
-    return Unknown(f"no node is named {name}: enrol it with: intertie nodes token {name}{hint}", param="targets")
+    hint = f"{near} Or enrol" if (near := nearest(name, machines)) else "enrol"
+    return Unknown(f"no node is named {name}: {hint} it with: intertie nodes token {name}", param="targets")
 
 
 def _view(target: TargetRow, names: Mapping[str, str], machines: Container[str]) -> TargetView:

@@ -85,6 +85,11 @@ class _Place(NamedTuple):
     models: tuple[str, ...]
     off: str
     labels: tuple[str, ...] = ()
+    paused: frozenset[str] = frozenset()
+
+    def why_not(self, model: str) -> str:
+        """Why this model cannot be tried here now; empty if it can."""
+        return self.off or ("an operator paused it" if self.paused & {ANY, model} else "")
 
 
 def plan(
@@ -111,10 +116,10 @@ def plan(
             skipped.append(Line("route", route["model"], Outcome.NOT_TRIED, reason))
             continue
         asked.append((route["model"], concrete[0][1] if route["model"] == ANY else route["model"]))
-        live = [pair for pair in concrete if not known[pair[0]].off]
+        why = {pair: known[pair[0]].why_not(pair[1]) for pair in concrete}
+        live = [pair for pair in concrete if not why[pair]]
         singles |= dict.fromkeys(live)
-        off = [pair for pair in concrete if pair not in live]
-        skipped += [Line("target", "/".join(pair), Outcome.NOT_TRIED, known[pair[0]].off) for pair in off]
+        skipped += [Line("target", "/".join(pair), Outcome.NOT_TRIED, told) for pair, told in why.items() if told]
         if live:
             chains.append((route["model"], live))
     targets = tuple(Probe(f"{UNLISTED}target-{n}", "/".join(pair), (_target(pair),)) for n, pair in enumerate(singles))
@@ -159,7 +164,8 @@ def _places(upstreams: Iterable[Mapping[str, Any]], nodes: Iterable[Mapping[str,
     found = {}
     for row in upstreams:
         models = tuple(model["name"] for model in row["models"])
-        found[row["name"]] = _Place(models, "" if row["enabled"] else "its upstream is disabled")
+        off = "" if row["enabled"] else "its upstream is disabled"
+        found[row["name"]] = _Place(models, off, paused=frozenset(row["paused"]))
     for row in nodes:
         models = tuple(model["name"] for model in row["models"])
         serves = row["state"] == "active" and row["serving"] == "serving" and not row["drained"]

@@ -173,6 +173,7 @@ def _upstream(control: Control, row: UpstreamRow, prices: Callable[[str, str], P
         headers=MappingProxyType(upstreams.headers(control.vault, row)),
         timeouts=Timeouts(row.connect_timeout, row.first_output_timeout, row.between_output_timeout),
         enabled=row.enabled,
+        paused=frozenset(row.paused),
     )
 
 

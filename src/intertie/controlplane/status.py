@@ -15,6 +15,7 @@ from intertie.controlplane.presence import NodeStatus
 from intertie.core.routing.circuit import CircuitState
 from intertie.core.routing.credentials import CredentialHealth, CredentialState
 from intertie.core.routing.health import TargetHealth
+from intertie.core.routing.resolve import ANY
 from intertie.core.terms import NODE, Route, Snapshot, Target, Upstream
 from intertie.core.wire.link import Serving
 from intertie.dataplane.transport.link import Presence
@@ -22,10 +23,8 @@ from intertie.dataplane.transport.link import Presence
 _STATES: Final = {
     CircuitState.OPEN: "ejected",
     CircuitState.HALF_OPEN: "on trial",
-    CircuitState.DRAINING: "draining",
-    CircuitState.QUARANTINED: "quarantined",
 }
-_OUT: Final = frozenset({"ejected", "resting", "draining", "quarantined", "disabled", "no credential", "away"})
+_OUT: Final = frozenset({"ejected", "resting", "paused", "disabled", "no credential", "away"})
 _DAY: Final = 86_400
 
 
@@ -49,8 +48,7 @@ class TargetStatus(msgspec.Struct, frozen=True):
     weight: int
     trust: str
     state: str
-    """ready, on trial, ejected, resting, draining, quarantined, disabled, no credential, away (a node that takes no
-    work now)."""
+    """ready, on trial, ejected, resting, paused, disabled, no credential, away (a node that takes no work now)."""
     reason: str = ""
     retry_in: float | None = None
     last_error: str = ""
@@ -84,6 +82,8 @@ class UpstreamStatus(msgspec.Struct, frozen=True):
     provider: str
     trust: str
     enabled: bool
+    paused: tuple[str, ...]
+    """Models that get no calls until an operator resumes them; `*` is all."""
     models: int
     credentials: tuple[CredentialStatus, ...]
 
@@ -194,6 +194,7 @@ def _upstream(upstream: Upstream, health: Mapping[tuple[str, str], CredentialHea
         provider=upstream.provider,
         trust=str(upstream.trust),
         enabled=upstream.enabled,
+        paused=tuple(sorted(upstream.paused)),
         models=len(upstream.models),
         credentials=tuple(credentials),
     )
@@ -229,6 +230,8 @@ def _target(
         state, reason = "away", f"{away.state}: {away.reason}" if away.reason else away.state
     elif not upstream.enabled:
         state, reason = "disabled", "the upstream is disabled"
+    elif not upstream.paused.isdisjoint((ANY, target.model)):
+        state, reason = "paused", f"until: intertie upstreams resume {upstream.name}"
     elif upstream.name in unusable:
         state, reason = "no credential", "every credential of the upstream is set aside"
     elif found is not None:

@@ -9,7 +9,7 @@ import msgspec
 
 from intertie.controlplane import audit
 from intertie.controlplane.audit import Actor
-from intertie.controlplane.control import Control, Unknown
+from intertie.controlplane.control import Control, Unknown, nobody
 from intertie.controlplane.nodes import RESERVED
 from intertie.core.errors import BadCall
 from intertie.core.terms import Trust
@@ -86,7 +86,7 @@ def create(control: Control, organisation: str, wanted: TokenWanted, by: Actor) 
     with control.database.write() as connection:
         node = nodes.one(connection, organisation, wanted.node) if wanted.node else None
         if wanted.node and node is None:
-            raise Unknown(f"no node is named {wanted.node}; `intertie nodes list` shows them all")
+            raise nobody("node", wanted.node, nodes.names(connection, organisation), "intertie nodes list")
         name = node.name if node else wanted.name
         row = TokenRow(
             organisation=organisation,

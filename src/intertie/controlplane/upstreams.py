@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from intertie.controlplane import audit
 from intertie.controlplane.audit import BY_GATEWAY, Actor, Item
-from intertie.controlplane.control import Conflict, Control, Unknown, make_id
+from intertie.controlplane.consistency import nearest
+from intertie.controlplane.control import Conflict, Control, Unknown, make_id, nobody
 from intertie.controlplane.entries import ModelEntry, UpstreamEntry
 from intertie.controlplane.outcome import Origin, Outcome
 from intertie.controlplane.vault import Place, Vault
 from intertie.core.errors import BadCall
 from intertie.core.providers import load
+from intertie.core.routing.resolve import ANY
 from intertie.core.terms import NODE, Price, Secret, Timeouts, Trust
 from intertie.store import revision, upstreams
 from intertie.store.database import Connection
@@ -44,6 +47,8 @@ class UpstreamView(msgspec.Struct, frozen=True):
     trust: Trust
     region: str
     enabled: bool
+    paused: tuple[str, ...]
+    """Models that get no calls for now; `*` is all of them."""
     origin: str
     credentials: tuple[CredentialView, ...]
     models: tuple[ModelView, ...]
@@ -76,11 +81,34 @@ def clear(control: Control, organisation: str, name: str, by: Actor = BY_GATEWAY
     Raises `Unknown`.
     """
     with control.database.write() as connection:
-        upstream = upstreams.ids(connection, organisation).get(name)
-        if upstream is None or name in upstreams.nodes(connection, organisation):
-            raise Unknown(f"no upstream is named {name}")
+        upstream = _own(connection, organisation).get(name)
+        if upstream is None:
+            raise _nobody(connection, organisation, name)
         audit.record(connection, control, organisation, by, "upstream.clear", upstream, name=name)
     return upstream
+
+
+def pause(control: Control, organisation: str, name: str, model: str, by: Actor = BY_GATEWAY) -> UpstreamView:
+    """Gives the upstream's `model` no new calls, all of its models for `*`, until `resume`; what runs there finishes.
+
+    Neither a start nor a configuration file lifts it. Raises `Unknown`, also for a model it is not known to serve.
+    """
+    return _pausing(control, organisation, name, by, lambda row: {*row.paused, model}, model)
+
+
+def resume(control: Control, organisation: str, name: str, model: str, by: Actor = BY_GATEWAY) -> UpstreamView:
+    """Gives the model calls again, or with `*` everything that was paused. Raises `Unknown`, or `Conflict` for a model
+    of an upstream that is paused as a whole.
+    """
+
+    def left(row: UpstreamRow) -> set[str]:
+        if model == ANY:
+            return set()
+        if ANY in row.paused:
+            raise Conflict(f"all of {name} is paused: intertie upstreams resume {name}")
+        return {*row.paused} - {model}
+
+    return _pausing(control, organisation, name, by, left, model)
 
 
 def remove(control: Control, organisation: str, name: str, by: Actor = BY_GATEWAY) -> None:
@@ -94,7 +122,7 @@ def discard(connection: Connection, control: Control, organisation: str, name: s
     """`remove` inside the caller's transaction."""
     upstream = upstreams.ids(connection, organisation).get(name)
     if upstream is None:
-        raise Unknown(f"no upstream is named {name}")
+        raise _nobody(connection, organisation, name)
     if name in upstreams.nodes(connection, organisation):
         raise _a_node(name, "revoke")
     if users := upstreams.users(connection, organisation, upstream):
@@ -127,6 +155,7 @@ def write(
         base_url=_base_url(entry),
         trust=entry.trust.value,
         region=entry.region,
+        paused=before.paused if before else (),
         headers=_headers(control.vault, organisation, upstream, entry, before),
         connect_timeout=entry.timeouts.connect,
         first_output_timeout=entry.timeouts.first_output,
@@ -144,6 +173,32 @@ def write(
     if before is None:
         return Outcome.CREATED
     return Outcome.UNCHANGED if msgspec.structs.replace(after, origin=before.origin) == before else Outcome.UPDATED
+
+
+def _pausing(
+    control: Control,
+    organisation: str,
+    name: str,
+    by: Actor,
+    change: Callable[[UpstreamRow], set[str]],
+    model: str,
+) -> UpstreamView:
+    with control.database.write() as connection:
+        before = next((row for row in upstreams.listed(connection, organisation) if row.name == name), None)
+        if before is None:
+            raise _nobody(connection, organisation, name)
+        if before.provider == NODE:
+            raise _a_node(name, "drain")
+        known = {one.name for one in before.models} | upstreams.targeted(connection, organisation, before.id)
+        if known and model not in {*known, *before.paused, ANY} and ANY not in known:
+            raise Unknown(f"{name} is not known to serve {model}: {nearest(model, sorted(known)) or 'nothing changed'}")
+        after = msgspec.structs.replace(before, paused=tuple(sorted(change(before))))
+        if after != before:
+            upstreams.write(connection, after)
+            deed = "upstream.pause" if len(after.paused) > len(before.paused) else "upstream.resume"
+            audit.record(connection, control, organisation, by, deed, before.id, name=name, model=model)
+            revision.bump(connection)
+        return _view(control, after)
 
 
 def headers(vault: Vault, row: UpstreamRow) -> dict[str, str]:
@@ -188,6 +243,16 @@ def _look(vault: Vault, row: UpstreamRow) -> dict[str, Any]:
 
 def _price(row: ModelRow) -> dict[str, int]:
     return {name: value for name, value in msgspec.structs.asdict(row).items() if name != "name" and value is not None}
+
+
+def _own(connection: Connection, organisation: str) -> dict[str, str]:
+    """Name -> id of those that are no nodes."""
+    machines = upstreams.nodes(connection, organisation)
+    return {name: id_ for name, id_ in upstreams.ids(connection, organisation).items() if name not in machines}
+
+
+def _nobody(connection: Connection, organisation: str, name: str) -> Unknown:
+    return nobody("upstream", name, _own(connection, organisation), "intertie upstreams list")
 
 
 def _a_node(name: str, deed: str) -> Conflict:
@@ -249,6 +314,7 @@ def _view(control: Control, row: UpstreamRow) -> UpstreamView:
         trust=Trust(row.trust),
         region=row.region or "",
         enabled=row.enabled,
+        paused=row.paused,
         origin=row.origin,
         credentials=tuple(CredentialView(credential.id, credential.label) for credential in row.credentials),
         models=tuple(

@@ -166,6 +166,7 @@ class Upstream(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] = NOTHING
     timeouts: Timeouts = Timeouts()
     enabled: bool = True
+    paused: frozenset[str] = frozenset()  # models that get no calls for now; `*` is all of them
 
 
 class ModelFacts(msgspec.Struct, frozen=True, omit_defaults=True):

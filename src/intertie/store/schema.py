@@ -109,6 +109,7 @@ upstreams: Final = sa.Table(
     sa.Column("origin", ORIGIN, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("region", NAME),
+    sa.Column("paused", sa.JSON(none_as_null=True)),  # models; an operator's, not the file's
     sa.UniqueConstraint("organisation", "name"),
 )
 

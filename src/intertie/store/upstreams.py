@@ -52,6 +52,8 @@ class UpstreamRow(msgspec.Struct, frozen=True):
     origin: str
     created_at: float
     region: str | None = None
+    paused: tuple[str, ...] = ()
+    """Models that get no calls for now, sorted; `*` is all of them."""
     credentials: tuple[CredentialRow, ...] = ()
     models: tuple[ModelRow, ...] = ()
 
@@ -67,7 +69,7 @@ def listed(connection: sa.Connection, organisation: str | None = None) -> list[U
         models[owner, upstream].append(ModelRow(*model))
     return [
         UpstreamRow(
-            **row,
+            **{**row, "paused": tuple(row["paused"] or ())},
             credentials=tuple(sealed[row["organisation"], row["id"]]),
             models=tuple(models[row["organisation"], row["id"]]),
         )
@@ -112,6 +114,12 @@ def users(connection: sa.Connection, organisation: str, upstream: str) -> list[s
         .where(targets.c.organisation == organisation, targets.c.upstream == upstream)
     )
     return list(connection.execute(query.order_by(targets.c.route)).scalars())
+
+
+def targeted(connection: sa.Connection, organisation: str, upstream: str) -> set[str]:
+    """Models of this upstream (id) that routes have as targets."""
+    query = sa.select(targets.c.model).where(targets.c.organisation == organisation, targets.c.upstream == upstream)
+    return set(connection.execute(query).scalars())
 
 
 def delete(connection: sa.Connection, organisation: str, upstream: str) -> None:

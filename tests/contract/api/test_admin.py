@@ -150,6 +150,28 @@ def test_routes_are_put_listed_and_removed(gateway: Gateway) -> None:
     assert [model for _, model in gateway.rest.in_force.routes] == ["*"]
 
 
+def test_an_upstream_is_paused_and_resumed_whole_or_by_model(gateway: Gateway) -> None:
+    """The data plane hears of it at once; a name that is not there and fields that are none are refused."""
+    gateway.client.put("/api/upstreams/acme", json=upstream())
+    post = gateway.client.post
+
+    def paused() -> list[str]:
+        (row,) = gateway.client.get("/api/upstreams").json()
+        (held,) = gateway.rest.in_force.upstreams.values()
+        assert held.paused == frozenset(row["paused"])
+        return list(row["paused"])
+
+    assert post("/api/upstreams/acme/pause").json() == {"name": "acme", "outcome": "paused"}
+    assert paused() == ["*"]
+    assert post("/api/upstreams/acme/resume", json={"model": "m"}).status_code == 409
+    assert post("/api/upstreams/acme/resume", json={}).json() == {"name": "acme", "outcome": "resumed"}
+    assert post("/api/upstreams/acme/pause", json={"model": "m"}).status_code == 200
+    assert paused() == ["m"]
+    assert post("/api/upstreams/acme/pause", json={"model": "mm"}).status_code == 404
+    assert post("/api/upstreams/nobody/pause").status_code == 404
+    assert post("/api/upstreams/acme/pause", json={"modell": "m"}).status_code == 400
+
+
 def test_a_route_to_nowhere_names_the_nearest_upstream(gateway: Gateway) -> None:
     """A typing mistake is answered with what was probably meant."""
     gateway.client.put("/api/upstreams/acme", json=upstream())

@@ -80,6 +80,8 @@ CHANGES = (
         "/api/upstreams/{name}",
     ),
     Change("POST", "/api/upstreams/acme/clear", None, ("upstream.clear",), "/api/upstreams/{name}/clear"),
+    Change("POST", "/api/upstreams/acme/pause", None, ("upstream.pause",), "/api/upstreams/{name}/pause"),
+    Change("POST", "/api/upstreams/acme/resume", None, ("upstream.resume",), "/api/upstreams/{name}/resume"),
     Change("PUT", "/api/routes", ROUTE, ("route.create",), "/api/routes"),
     Change("PUT", "/api/routes", {**ROUTE, "deadline": 9}, ("route.update",), "/api/routes"),
     Change("DELETE", "/api/routes?model=r", None, ("route.remove",), "/api/routes"),

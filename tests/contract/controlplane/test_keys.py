@@ -100,7 +100,7 @@ def test_revoking_nothing_says_so(control: Control) -> None:
     created = keys.create(control, "default", "web", "dev")
 
     for organisation, key in (("default", "gone"), ("other", created.key.id)):
-        with pytest.raises(Unknown, match="no key has the id or name"):
+        with pytest.raises(Unknown, match="no key is named"):
             keys.revoke(control, organisation, key)
     assert _caller(control, created.secret) is not None
 

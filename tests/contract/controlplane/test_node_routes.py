@@ -69,7 +69,7 @@ def test_a_node_is_stored_by_id_and_shown_by_name(control: Control) -> None:
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ({"node": "rigg"}, "no node is named rigg: enrol it with: intertie nodes token rigg; did you mean rig?"),
+        ({"node": "rigg"}, "no node is named rigg: did you mean rig? Or enrol it with: intertie nodes token rigg"),
         ({"node": "acme"}, "no node is named acme: it is an upstream, write upstream: acme"),
         ({"upstream": "rig"}, "no upstream is named rig: it is a node: write node: rig instead of upstream"),
         ({"upstream": "acm"}, "no upstream is named acm: did you mean acme?"),

@@ -10,6 +10,7 @@ from intertie.controlplane.control import Conflict, Control, Unknown
 from intertie.controlplane.entries import RouteEntry, UpstreamEntry
 from intertie.core.errors import BadCall
 from intertie.core.terms import Price, Timeouts, Trust
+from tests.contract.controlplane.applicants import actions, enrolled
 
 
 def _upstream(**fields: object) -> UpstreamEntry:
@@ -121,3 +122,41 @@ def test_only_pass_through_routes_pass_through(control: Control, model: str, tar
 
     with pytest.raises(BadCall, match=r"route \*"):
         routes.put(control, "default", _route(model, {"upstream": "acme", "model": target}))
+
+
+def test_what_is_paused_stays_so_whatever_a_file_says_until_it_is_resumed(control: Control) -> None:
+    """In the snapshot, on lists and over a start with a file; each has its record."""
+    entry = _upstream(models=["m", "n"])
+    upstreams.put(control, "default", entry)
+    assert upstreams.pause(control, "default", "acme", "m").paused == ("m",)
+    assert upstreams.put(control, "default", entry) == "unchanged"
+    assert upstreams.put(control, "default", _upstream(models=["m", "n", "o"])) == "updated"
+    assert upstreams.list_(control, "default")[0].paused == ("m",)
+    (held,) = snapshot.build(control).upstreams.values()
+    assert held.paused == frozenset({"m"})
+
+    assert upstreams.pause(control, "default", "acme", "*").paused == ("*", "m")
+    with pytest.raises(Conflict, match="intertie upstreams resume acme"):
+        upstreams.resume(control, "default", "acme", "m")
+    assert upstreams.resume(control, "default", "acme", "*").paused == ()
+    revision = snapshot.revision(control)
+    assert upstreams.resume(control, "default", "acme", "n").paused == ()
+    assert snapshot.revision(control) == revision, "nothing was paused, so nothing changed"
+    assert actions(control, "upstream.pause") == [{"name": "acme", "model": "*"}, {"name": "acme", "model": "m"}]
+    assert actions(control, "upstream.resume") == [{"name": "acme", "model": "*"}]
+
+
+def test_a_pause_that_would_do_nothing_is_refused(control: Control) -> None:
+    """A mistyped model would go on getting calls. Models of routes count, and where nothing is known anything does."""
+    upstreams.put(control, "default", _upstream(models=["m"]))
+    with pytest.raises(Unknown, match="not known to serve mm"):
+        upstreams.pause(control, "default", "acme", "mm")
+    routes.put(control, "default", _route("r", {"upstream": "acme", "model": "unlisted"}))
+    assert upstreams.pause(control, "default", "acme", "unlisted").paused == ("unlisted",)
+    upstreams.put(control, "default", _upstream(name="any"))
+    assert upstreams.pause(control, "default", "any", "whatever").paused == ("whatever",)
+    with pytest.raises(Unknown, match="no upstream is named nobody"):
+        upstreams.pause(control, "default", "nobody", "*")
+    enrolled(control)
+    with pytest.raises(Conflict, match="intertie nodes drain rig"):
+        upstreams.pause(control, "default", "rig", "*")

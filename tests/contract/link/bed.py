@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from intertie.api.edge import EdgeServer, make_server
+from intertie.api.edge import EdgeLimits, EdgeServer, make_server
 from intertie.api.edge.cycle import Scope
 from intertie.api.links import LinkDoor
 from intertie.controlplane import migrate
@@ -256,7 +256,9 @@ async def _nothing_here(scope: Scope, receive: Any, send: Any) -> None:
 
 
 @asynccontextmanager
-async def running(folder: Path, *, public_url: str | None = None, rate: float = 1000.0) -> AsyncIterator[Bed]:
+async def running(
+    folder: Path, *, public_url: str | None = None, rate: float = 1000.0, proxies: tuple[str, ...] = ()
+) -> AsyncIterator[Bed]:
     """A bed with an empty database; at the end nothing may be left open."""
     loop = asyncio.get_running_loop()
     control = migrate.start(Settings(data=folder), clock=time.time, prices=lambda *_: None)
@@ -271,7 +273,8 @@ async def running(folder: Path, *, public_url: str | None = None, rate: float = 
         rate=rate,
     )
     bed = Bed(control, snapshots, links, door)
-    bed.server = make_server(_nothing_here, host="127.0.0.1", port=0, lifespan="off", upgrades=door)
+    limits = EdgeLimits(proxies=proxies)
+    bed.server = make_server(_nothing_here, host="127.0.0.1", port=0, limits=limits, lifespan="off", upgrades=door)
     snapshots.swapped = lambda: loop.call_soon_threadsafe(door.reconcile)
     # Not `serve`, whose end alone takes as long as most of these tests.
     bed.server.config.load()

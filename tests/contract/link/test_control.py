@@ -267,6 +267,18 @@ async def test_a_node_gets_a_new_key_and_needs_both_signatures_for_it(bed: Bed) 
     assert not bed.links.ask_rotation("node_unknown")
 
 
+@pytest.mark.parametrize(("proxies", "address"), [((), "127.0.0.1"), (("127.0.0.1",), "203.0.113.9")])
+async def test_behind_a_trusted_proxy_a_node_is_seen_with_its_own_address(
+    tmp_path: Path, proxies: tuple[str, ...], address: str
+) -> None:
+    async with running(tmp_path, proxies=proxies) as bed:
+        machine = bed.enrol()
+        control = await machine.dial(headers={"x-forwarded-for": "203.0.113.9"})
+        await control.send(json.dumps(machine.answer(json.loads(await control.recv()))))
+        await soon(lambda: bool(bed.links.presence()))
+        assert [one.address for one in bed.links.presence()] == [address]
+
+
 async def test_when_it_was_last_there_is_remembered(bed: Bed) -> None:
     attachment = await bed.enrol().attach()
     await attachment.control.close()

@@ -31,6 +31,7 @@ UPSTREAMS = st.lists(
         trust=st.sampled_from(Trust),
         enabled=st.sampled_from([True, True, False]),
         provider=st.sampled_from(["speaks", "speaks", "mute"]),
+        paused=st.sampled_from([frozenset(), frozenset(), frozenset({"*"}), frozenset({MODEL}), frozenset({"other"})]),
     ),
     max_size=8,
 )
@@ -59,11 +60,10 @@ PAST = st.lists(
         st.integers(0, len(ERRORS) - 1),
         st.integers(1, 8),
         st.sampled_from([0.0, 0.2, 5.0, 20.0]),
-        st.sampled_from(["", "", "", "drain", "restore"]),
     ),
     max_size=15,
 )
-"""(upstream, outcome, times, seconds passing, what somebody does)"""
+"""(upstream, outcome, times, seconds passing)"""
 
 ROOMS = st.dictionaries(
     st.sampled_from(NAMES),
@@ -75,13 +75,13 @@ ROOMS = st.dictionaries(
 
 
 def lived(
-    past: list[tuple[str, int, int, float, str]],
+    past: list[tuple[str, int, int, float]],
     rooms: dict[str, Room] = {},  # noqa: B006 (never changed)
 ) -> tuple[World, float]:
     """A world in which all this happened, and its time."""
     world, now = World(mute=frozenset({"mute"})), 1000.0
     world.rooms = rooms
-    for name, outcome, times, passing, deed in past:
+    for name, outcome, times, passing in past:
         key = (name, MODEL)
         error = ERRORS[outcome]
         for _ in range(times):
@@ -89,10 +89,6 @@ def lived(
                 world.health.success(key, now, 0.5)
             elif error is not None:
                 world.health.failure(key, error, now)
-        if deed == "drain":
-            world.health.drain(key, now)
-        elif deed == "restore":
-            world.health.restore(key, now)
         now += passing
     return world, now
 
@@ -113,7 +109,7 @@ def test_a_plan_never_leaves_trust_ceiling_or_organisation_under_any_health(
     upstreams: list[Upstream],
     one: Route,
     who: Caller,
-    past: list[tuple[str, int, int, float, str]],
+    past: list[tuple[str, int, int, float]],
     rooms: dict[str, Room],
 ) -> None:
     """No failure of the allowed ever brings in the forbidden; nobody is planned twice, and no node that is away."""
@@ -134,7 +130,7 @@ def test_a_plan_never_leaves_trust_ceiling_or_organisation_under_any_health(
         assert found.target in one.targets
         assert found.upstream is snap.upstreams[found.target.upstream]
         assert within_reach(found.upstream, who)
-        assert world.health.standing(found.key, now) is not Standing.BARRED
+        assert found.upstream.paused.isdisjoint({"*", MODEL})
         assert found.room is rooms.get(found.upstream.id)
         assert found.room is None or found.room.open
     full = [found.room is not None and found.room.full for found in planned if not found.degraded]
@@ -146,7 +142,7 @@ def test_a_plan_never_leaves_trust_ceiling_or_organisation_under_any_health(
 def test_a_request_restricted_to_own_machines_never_reaches_another_class_whatever_fails(
     upstreams: list[Upstream],
     one: Route,
-    past: list[tuple[str, int, int, float, str]],
+    past: list[tuple[str, int, int, float]],
     rooms: dict[str, Room],
     outcome: int,
     pause: float,
@@ -176,11 +172,11 @@ def test_s4_at_most_half_of_those_within_reach_are_ejected_unless_nothing_answer
     upstreams: list[Upstream],
     one: Route,
     who: Caller,
-    past: list[tuple[str, int, int, float, str]],
+    past: list[tuple[str, int, int, float]],
     rooms: dict[str, Room],
 ) -> None:
     """If anything in reach is ready or alive, at least half of the group is planned, the ready ones first. Nodes that
-    are away do not count: a group is what takes work."""
+    are away and what is paused do not count: a group is what takes work."""
     snap = snapshot(upstreams)
     world, now = lived(past, rooms)
     allowed = one.organisation == who.organisation
@@ -189,6 +185,7 @@ def test_s4_at_most_half_of_those_within_reach_are_ejected_unless_nothing_answer
         for target in one.targets
         if allowed and within_reach(snap.upstreams.get(target.upstream), who)
         if target.upstream not in rooms or rooms[target.upstream].open
+        if snap.upstreams[target.upstream].paused.isdisjoint({"*", MODEL})
     ]
     standing = {t.upstream: world.health.standing((t.upstream, MODEL), now) for t in reach}
     trial = {name for name, value in standing.items() if value is Standing.TRIAL}
@@ -265,11 +262,8 @@ def test_a_circuit_visits_every_state_of_its_table() -> None:
     rng = Random(3)
     for _ in range(300):
         past = [
-            (rng.choice(NAMES), rng.randrange(3), rng.randint(1, 8), rng.choice([0.2, 5.0, 20.0]), "")
-            for _ in range(15)
+            (rng.choice(NAMES), rng.randrange(3), rng.randint(1, 8), rng.choice([0.2, 5.0, 20.0])) for _ in range(15)
         ]
         world, now = lived(past)
-        world.health.drain((NAMES[0], MODEL), now)
-        world.health.quarantine((NAMES[1], MODEL), now, "why")
         seen |= {entry.state for entry in world.health.view(now)}
     assert seen == set(CircuitState)

@@ -64,6 +64,20 @@ def test_a_table_without_rows_says_what_to_do(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out == "Nothing yet. Do this.\n"
 
 
+def test_no_name_is_cut_however_narrow_the_window_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sentences wrap; ids stay whole, to be copied; only what no window could hold is folded."""
+    monkeypatch.setattr(render, "_PIPED", 40)
+    rows = [(f"key_{'0123456789abcdef' * 2}", "this is a sentence that is longer than the window", "x" * 100)] * 2
+    render.table(("id", "a heading", "name"), rows, empty="")
+    lines = capsys.readouterr().out.splitlines()
+
+    assert sum(rows[0][0] in line for line in lines) == 2
+    assert len({line for line in lines if "sentence" in line}) == 1
+    assert max(len(line.rstrip()) for line in lines) < 140
+
+
 def test_markup_in_a_cell_is_text(capsys: pytest.CaptureFixture[str]) -> None:
     """A model named like a colour does not paint."""
     render.table(("model",), [("[red]x[/red]",), (None,), (True,), (["a", "b"],)], empty="")

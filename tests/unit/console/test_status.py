@@ -13,7 +13,7 @@ from intertie.controlplane.presence import NodeStatus
 from intertie.controlplane.status import RouteStatus, Status, Totals, UpstreamStatus
 
 EMPTY = Status("0", 1, ready=True, reasons=(), alerts=(), routes=(), upstreams=(), keys=0, today=Totals())
-ACME = UpstreamStatus("acme", "openai", "vendor", enabled=True, models=1, credentials=())
+ACME = UpstreamStatus("acme", "openai", "vendor", enabled=True, paused=(), models=1, credentials=())
 
 
 def _with(**parts: Any) -> Status:

@@ -8,8 +8,9 @@ from intertie.controlplane import smoke
 from intertie.controlplane.smoke import Line, Outcome
 
 
-def upstream(name: str, *models: str, enabled: bool = True) -> dict[str, Any]:
-    return {"name": name, "models": [{"name": model} for model in models], "enabled": enabled}
+def upstream(name: str, *models: str, enabled: bool = True, paused: tuple[str, ...] = ()) -> dict[str, Any]:
+    listed = [{"name": model} for model in models]
+    return {"name": name, "models": listed, "enabled": enabled, "paused": list(paused)}
 
 
 def route(model: str, *targets: str) -> dict[str, Any]:
@@ -37,6 +38,19 @@ def test_the_star_is_asked_for_a_model_that_its_upstream_lists() -> None:
     assert plan.routes == (("*", "m"),)
     assert not untried.routes
     assert [(line.subject, line.outcome) for line in untried.skipped] == [("*", Outcome.NOT_TRIED)]
+
+
+def test_what_an_operator_paused_is_not_tried() -> None:
+    """Nor counted as a failure; other models of the upstream are."""
+    rows = [upstream("a", "m", "n", paused=("m",)), upstream("b", "m", paused=("*",))]
+    plan = smoke.plan([route("x", "a/m", "a/n", "b/m")], rows)
+
+    assert [probe.subject for probe in plan.targets] == ["a/n"]
+    assert [(line.subject, line.outcome) for line in plan.skipped] == [
+        ("a/m", Outcome.NOT_TRIED),
+        ("b/m", Outcome.NOT_TRIED),
+    ]
+    assert "paused" in plan.skipped[0].note
 
 
 def node(name: str, *models: str, label: str = "gpu", serving: str = "serving", reason: str = "") -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
+from msgspec.structs import replace
+
 from intertie.controlplane import status
 from intertie.controlplane.status import HealthView, Stored
 from intertie.core.errors import UpstreamDenied, UpstreamExhausted, UpstreamNoModel, UpstreamUnreachable
@@ -47,6 +49,18 @@ def test_all_is_well_before_anything_was_asked() -> None:
     assert (now.ready, now.revision, now.keys) == (True, 7, 1)
     assert [(route.model, route.state) for route in now.routes] == [("a", "ok")]
     assert [target.priced for target in now.routes[0].targets] == [True, False]
+
+
+def test_a_paused_target_is_out_and_says_how_to_have_it_back() -> None:
+    """One model, or all of the upstream."""
+    for paused, states in (("m", ["paused", "ready"]), ("*", ["paused", "ready"]), ("another", ["ready", "ready"])):
+        acme = replace(ACME, paused=frozenset({paused}))
+        now = status.read("mine", replace(SNAPSHOT, upstreams={acme.id: acme, LAB.id: LAB}), HealthView(), (), Stored())
+
+        assert [target.state for target in now.routes[0].targets] == states
+        assert now.routes[0].state == ("degraded" if "paused" in states else "ok")
+        assert [one.paused for one in now.upstreams] == [(paused,), ()]
+        assert now.routes[0].targets[0].reason in {"", "until: intertie upstreams resume acme"}
 
 
 def test_t50_nothing_of_another_organisation_is_shown() -> None:

@@ -41,6 +41,8 @@ class Request(msgspec.Struct, frozen=True):
     body: bytes
     """Counted in `Edge.body_bytes` until its taker gives it back."""
     keep_alive: bool
+    forwarded: bytes = b""
+    """See `Framing.forwarded`."""
 
 
 class Taker(Protocol):
@@ -269,7 +271,8 @@ class Intake:
         self._phase = _BETWEEN
         self._body = b""
         self._feeding = 0  # what else is in this piece belongs to the next message
-        self._taker.take(Request(self._version, method, self._target, self._headers, body, self._keep_alive))
+        forwarded = self._framing.forwarded
+        self._taker.take(Request(self._version, method, self._target, self._headers, body, self._keep_alive, forwarded))
 
     def _read_again(self, rest: bytes) -> None:
         """The client asks for another protocol, and the parser has stopped before `rest`, which follows the head.
@@ -288,7 +291,8 @@ class Intake:
         self._wishes = False
         if self._upgrading:
             subprotocol = self._edge.upgrade_subprotocol
-            self._taker.hand_over(read_handshake(self._target.path, version, self._headers, subprotocol), rest)
+            handshake = read_handshake(self._target.path, version, self._headers, subprotocol)
+            self._taker.hand_over(msgspec.structs.replace(handshake, forwarded=self._framing.forwarded), rest)
         else:
             self.feed(rest)
 

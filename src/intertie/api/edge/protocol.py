@@ -48,6 +48,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self._queue: deque[tuple[Cycle, Scope]] = deque()
         self._refusal: GatewayError | None = None
         self._deaf = False
+        self._proxied = False
+        """The peer is a proxy whose word is taken."""
 
     def __repr__(self) -> str:
         return f"<EdgeProtocol {self.client} {self._intake} {self._current or 'idle'}, {self.waiting} waiting>"
@@ -67,6 +69,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept the connection, or refuse it if there are too many."""
         super().connection_made(transport)
+        self._proxied = self.client is not None and self._edge.proxies.trusts(self.client[0])
         if self._edge.watch(self, self.loop):
             self.read_deadline = self.loop.time() + self._edge.limits.silent_seconds
         else:
@@ -123,7 +126,7 @@ class EdgeProtocol(HttpToolsProtocol):
             "asgi": _ASGI,
             "http_version": request.version,
             "server": self.server,
-            "client": self.client,
+            "client": self._client(request.forwarded),
             "scheme": self.scheme,
             "root_path": "",
             "method": request.method,
@@ -138,6 +141,12 @@ class EdgeProtocol(HttpToolsProtocol):
             self._begin(cycle, scope)
         else:
             self._queue.append((cycle, scope))
+
+    def _client(self, forwarded: bytes) -> tuple[str, int] | None:
+        """Who asks: the peer, or whom a trusted proxy names; of that one the port is not known."""
+        if not self._proxied or not forwarded or self.client is None:
+            return self.client
+        return self._edge.proxies.client(self.client[0], forwarded), 0
 
     def _begin(self, cycle: Cycle, scope: Scope) -> None:
         self._current = cycle
@@ -186,8 +195,8 @@ class EdgeProtocol(HttpToolsProtocol):
         assert upgrades is not None
         if self._current is not None:
             raise BadCall("A WebSocket may not begin before the answer to an earlier request.", code="bad_handshake")
-        client = self.client[0] if self.client else ""
-        successor = upgrades.accept(msgspec.structs.replace(handshake, client=client, scheme=self.scheme or "http"))
+        client = self._client(handshake.forwarded) or ("", 0)
+        successor = upgrades.accept(msgspec.structs.replace(handshake, client=client[0], scheme=self.scheme or "http"))
         self._deaf = True
         self.read_deadline = self.write_deadline = NEVER
         self.connections.discard(self)

@@ -52,6 +52,8 @@ class EdgeLimits(msgspec.Struct, frozen=True):
     connections: int = 10_000
     hosts: tuple[str, ...] = ("*",)
     """Names a request may carry in Host: lower case, without port; `*.example.com` is subdomains, `*` any name."""
+    proxies: tuple[str, ...] = ()
+    """Networks of proxies whose `X-Forwarded-For` is believed."""
 
 
 class Framing(msgspec.Struct, frozen=True):
@@ -63,6 +65,8 @@ class Framing(msgspec.Struct, frozen=True):
     chunked: bool = False
     expects: bool = False
     """The client waits for `100 Continue` before it sends the body."""
+    forwarded: bytes = b""
+    """What `X-Forwarded-For` said, several joined by commas. To be believed of trusted proxies only."""
 
     @property
     def has_body(self) -> bool:
@@ -97,7 +101,8 @@ _SPOOFED: Final = frozenset(
         b"x-rewrite-url",
     }
 )
-"""Only a proxy in front may say these things, and none is configured: never shown to the application (T03, T04)."""
+"""Only a proxy in front may say these things: never shown to the application (T03, T04). What a trusted one says of the
+client's address becomes the address itself, see `proxies`."""
 
 FORWARDED: Final = (b"x-intertie-forwarded", b"1")
 """Left in place of what was removed: pages that are free on this machine must know that somebody stood in between.
@@ -130,16 +135,15 @@ def read_head(headers: list[Header], version: str) -> Framing:
             dropped = True
     if host is None:
         raise BadCall("A Host header is required.", code="invalid_host")
-    if dropped:
-        _drop(headers)
+    forwarded = _drop(headers) if dropped else b""
     if coding is not None:
         _check_coding(coding, length, version)
-        return Framing(host, 0, True, expects)
+        return Framing(host, 0, True, expects, forwarded)
     if length is None:
-        return Framing(host)
+        return Framing(host, forwarded=forwarded)
     if not length.isdigit():
         raise BadCall("Content-Length must be one decimal number.", code="malformed_request")
-    return Framing(host, int(length), False, expects)
+    return Framing(host, int(length), False, expects, forwarded)
 
 
 def check_head_size(url: bytes, headers: Sequence[Header], limits: EdgeLimits) -> None:
@@ -187,14 +191,19 @@ def _check_coding(coding: bytes, length: bytes | None, version: str) -> None:
         raise BadCall("The only Transfer-Encoding understood is chunked.", code="malformed_request")
 
 
-def _drop(headers: list[Header]) -> None:
-    """Remove spoofed names and names with underscores, which some readers cannot tell from their dashed twins."""
+def _drop(headers: list[Header]) -> bytes:
+    """Remove spoofed names and names with underscores, which some readers cannot tell from their dashed twins.
+
+    Returns what `X-Forwarded-For` said.
+    """
     names = {name for name, _ in headers}
     for name in names:
         if b"_" in name and name.replace(b"_", b"-") in names:
             raise BadCall("Two header names differ only in underscore and dash.", code="malformed_request")
     mark = [] if names.isdisjoint(_SPOOFED) else [FORWARDED]
+    said = b",".join(value for name, value in headers if name == b"x-forwarded-for")
     headers[:] = [pair for pair in headers if b"_" not in pair[0] and pair[0] not in _SPOOFED] + mark
+    return said
 
 
 # -- host ------------------------------------------------------------------------------------------------------------

@@ -122,9 +122,9 @@ def make_server(
     """A server for the ASGI 3 `app` on `host`:`port` (0 takes a free one; see `EdgeServer.addresses`).
 
     Run it with `server.run()`, or `await server.serve()` inside a loop of one's own; set `should_exit` to end it. It
-    installs signal handlers only with `signals`, writes no access log, and leaves logging's configuration alone. No
-    header of a proxy is believed: `client` in the scope is the peer's address. Connections that ask for a WebSocket go
-    to `upgrades`, which watches and ends them; the server no longer counts them.
+    installs signal handlers only with `signals`, writes no access log, and leaves logging's configuration alone. In
+    the scope `client` is the peer, or whom one of `limits.proxies` names. Connections that ask for a WebSocket go to
+    `upgrades`, which watches and ends them; the server no longer counts them.
     """
     config = EdgeConfig(
         app,

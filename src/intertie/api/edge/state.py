@@ -9,6 +9,7 @@ from typing import Protocol
 
 import uvicorn
 
+from intertie.api.edge.proxies import Proxies
 from intertie.api.edge.rules import EdgeLimits, Header, RequestTarget, check_host, read_target
 from intertie.api.edge.upgrade import Upgrades
 
@@ -50,6 +51,7 @@ class Edge:
 
     def __init__(self, limits: EdgeLimits, upgrades: Upgrades | None = None) -> None:
         self.limits = limits
+        self.proxies = Proxies(limits.proxies)
         self.upgrades = upgrades
         self.upgrade_paths: Collection[str] = upgrades.paths if upgrades is not None else ()
         self.upgrade_subprotocol = upgrades.subprotocol if upgrades is not None else ""

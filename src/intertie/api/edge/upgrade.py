@@ -28,7 +28,9 @@ class Handshake(msgspec.Struct, frozen=True):
     key: str
     """`Sec-WebSocket-Key`."""
     client: str = ""
-    """Address of the peer, without its port."""
+    """Address of the client, without a port: the peer's, or what a trusted proxy says."""
+    forwarded: bytes = b""
+    """See `Framing.forwarded`."""
     scheme: str = "http"
 
 

@@ -4,7 +4,6 @@
     open       -> half_open   its time is over, or a probe succeeded
     half_open  -> closed      2 successes, one trial at a time; traffic then ramps from 10 to 100 % over 30 s
     half_open  -> open        a trial failed; the time doubles
-    any        -> draining, quarantined -> closed      only from outside
 
 All times are seconds of one monotonic clock, passed as `now`.
 """
@@ -56,10 +55,6 @@ class CircuitState(StrEnum):
     """Ejected."""
     HALF_OPEN = "half_open"
     """On trial."""
-    DRAINING = "draining"
-    """Gets no new work; set from outside."""
-    QUARANTINED = "quarantined"
-    """Gets no work until somebody lifts it; set from outside."""
 
 
 class Standing(Enum):
@@ -72,8 +67,6 @@ class Standing(Enum):
     """Ejected, or its trial is in flight."""
     RESTING = auto()
     """It said that it does not serve the model."""
-    BARRED = auto()
-    """Draining or quarantined."""
 
 
 class Circuit:
@@ -139,8 +132,6 @@ class Circuit:
     def standing(self, now: float) -> Standing:
         """What a plan may do with it. Changes nothing."""
         state = self.state
-        if state is CircuitState.DRAINING or state is CircuitState.QUARANTINED:
-            return Standing.BARRED
         if now < self.rest_until:
             return Standing.RESTING
         if state is CircuitState.CLOSED:
@@ -180,8 +171,6 @@ class Circuit:
         self.seen_at = now
         if self.state is CircuitState.CLOSED:
             return self._send(now)
-        if self.state in {CircuitState.DRAINING, CircuitState.QUARANTINED}:
-            return False
         if self.state is CircuitState.OPEN and now >= self.until:
             self._half_open()
         if self.state is CircuitState.HALF_OPEN and self._trial_free(now):
@@ -237,14 +226,6 @@ class Circuit:
     def release(self, now: float) -> None:
         """The attempt ended without saying anything about the target (the client left)."""
         self.seen_at = now
-        self._trial_at = None
-
-    # -- set from outside --------------------------------------------------------------------------------------------
-
-    def bar(self, state: CircuitState, reason: str) -> None:
-        """Set `DRAINING` or `QUARANTINED`: no new work, and outcomes of running work no longer move the circuit."""
-        self.state = state
-        self.reason = reason
         self._trial_at = None
 
     def close(self, now: float) -> None:

@@ -156,30 +156,13 @@ class HealthBook:
         """Of targets said not to serve their model, the one that said so longest ago. `keys` is not empty."""
         return min(keys, key=lambda key: self._circuits[key].rest_until if key in self._circuits else 0.0)
 
-    # -- set from outside --------------------------------------------------------------------------------------------
-
-    def drain(self, key: TargetKey, now: float) -> None:
-        """No new work for this target; what runs may finish. Until `restore`."""
-        self._barred(key, now, CircuitState.DRAINING, "draining")
-
-    def quarantine(self, key: TargetKey, now: float, reason: str) -> None:
-        """No new work for this target, for a reason people will read. Until `restore`."""
-        self._barred(key, now, CircuitState.QUARANTINED, reason)
-
-    def restore(self, key: TargetKey, now: float) -> None:
-        """Back into use whatever the state was, ramping up."""
-        if circuit := self._circuits.get(key):
-            circuit.close(now)
+    # -- shown to people ---------------------------------------------------------------------------------------------
 
     def view(self, now: float) -> list[TargetHealth]:
         """All remembered targets, by upstream and model."""
         return [_health(key, self._circuits[key], now) for key in sorted(self._circuits)]
 
     # -- within ------------------------------------------------------------------------------------------------------
-
-    def _barred(self, key: TargetKey, now: float, state: CircuitState, reason: str) -> None:
-        circuit = self._circuits.get(key) or self._make(key, now)
-        circuit.bar(state, reason)
 
     def _make(self, key: TargetKey, now: float) -> Circuit:
         if len(self._circuits) >= self._limit:
@@ -189,10 +172,10 @@ class HealthBook:
         return circuit
 
     def _evict(self) -> None:
-        """Forget the quarter used longest ago, closed ones first; never one that was barred from outside."""
-        barred = {CircuitState.DRAINING, CircuitState.QUARANTINED}
-        loose = [(key, circuit) for key, circuit in self._circuits.items() if circuit.state not in barred]
-        loose.sort(key=lambda entry: (entry[1].state is not CircuitState.CLOSED, entry[1].seen_at))
+        """Forget the quarter used longest ago, closed ones first."""
+        loose = sorted(
+            self._circuits.items(), key=lambda entry: (entry[1].state is not CircuitState.CLOSED, entry[1].seen_at)
+        )
         for key, _ in loose[: max(1, self._limit // 4)]:
             del self._circuits[key]
 

@@ -15,6 +15,7 @@ from intertie.core.routing.docket import Docket
 from intertie.core.routing.health import HealthBook, Standing
 from intertie.core.routing.known import Known
 from intertie.core.routing.reach import nothing, reachable
+from intertie.core.routing.resolve import ANY
 from intertie.core.routing.room import OFFLINE, Room
 from intertie.core.routing.sharing import shared
 from intertie.core.routing.strategies import load
@@ -23,14 +24,16 @@ from intertie.core.terms import Call, Caller, Operation, Route, Snapshot, Strate
 
 __all__ = ["Candidate", "Conditions", "TargetKey", "plan"]
 
-BARRED_WAIT: Final = 30.0
-"""Retry-After when all targets drain or are quarantined: people decide how long that takes."""
+PAUSED_WAIT: Final = 30.0
+"""Retry-After when all targets are paused: people decide how long that takes."""
 AWAY_WAIT: Final = 15.0
 """Retry-After when every node is away: a link is dialled again within seconds, an owner at work takes longer."""
 _NAMED: Final = 3
 """Nodes that an error names, at most."""
 _BACK, _FULL, _DEGRADED = 1, 2, 4
 """`Considered.setback`."""
+_PAUSED: Final = Room(open=False, reason="paused by an operator")
+"""In place of a capacity, which no upstream but a node tells."""
 _STRATEGIES: Final = load()
 
 
@@ -76,7 +79,8 @@ def plan(
 
     1. *Reach*: own organisation, enabled, within the trust ceiling, and what rules require and do not forbid, however
        the rest is doing.
-    2. *Openness*: nodes that take no work now (link down, drained, paused, their owner back) are left out.
+    2. *Openness*: nodes that take no work now (link down, drained, paused, their owner back) are left out, and so is
+       what an operator paused.
     3. *Health* (S4, S5): at most half of the rest are ejected, and never all that still answer; ejected ones that stay
        are marked `degraded`. If nothing answers, one call per second gets one target as a probe. Targets which said
        that they do not serve the model are left out, unless all did: then one is asked, whose 404 is the client's.
@@ -125,7 +129,7 @@ class _Planner:
         for one in away:
             self._out(one, one.room.reason if one.room is not None else "")
         if not eligible:
-            raise _nobody("", away, AWAY_WAIT)
+            raise _nobody("", away, PAUSED_WAIT)
         health, now = self._conditions.health, self._now
         if len(eligible) == 1 and health.standing(eligible[0].key, now) is Standing.READY:
             only = self._ordered(eligible)
@@ -142,10 +146,8 @@ class _Planner:
                 ready = ready or standing is Standing.READY
             elif standing is Standing.OUT:
                 out[key] = candidate
-            elif standing is Standing.RESTING:
-                resting[key] = candidate
             else:
-                self._out(candidate, health.reason(key))
+                resting[key] = candidate
         if ready:
             self._all_out(resting.values())
             kept = health.spare(out, len(out) - (len(usable) + len(out)) // 2, now) if out else []
@@ -160,11 +162,9 @@ class _Planner:
                 everybody = [*out, *(candidate.key for candidate in usable)]
                 raise _nobody("No target of this model is healthy.", away, health.earliest(everybody, now))
             return found, found
-        if resting:
-            asked = _degraded(resting.pop(health.rested(resting)))
-            self._all_out(resting.values())
-            return (asked,), (asked,)
-        raise _nobody("Every target of this model is being drained.", away, BARRED_WAIT)
+        asked = _degraded(resting.pop(health.rested(resting)))
+        self._all_out(resting.values())
+        return (asked,), (asked,)
 
     def note_ruled(self, ruled: Sequence[Candidate], base: Sequence[Candidate]) -> None:
         """Write down those that rules alone keep out, with the place they would have, for whoever changes the rules."""
@@ -264,11 +264,15 @@ class _Planner:
 
 
 def _open(eligible: Sequence[Candidate], conditions: Conditions) -> tuple[list[Candidate], list[Candidate]]:
-    """Those that take work now, nodes among them with their room; and the nodes that do not."""
+    """Those that take work now, nodes among them with their room; and those that do not."""
     found: list[Candidate] = []
     away: list[Candidate] = []
     for candidate in eligible:
-        room = conditions.room(candidate.upstream, candidate.target.model)
+        upstream, model = candidate.upstream, candidate.target.model
+        if upstream.paused and not upstream.paused.isdisjoint((ANY, model)):
+            away.append(replace(candidate, room=_PAUSED))
+            continue
+        room = conditions.room(upstream, model)
         if room is None:
             found.append(candidate)
         else:
@@ -277,12 +281,15 @@ def _open(eligible: Sequence[Candidate], conditions: Conditions) -> tuple[list[C
 
 
 def _nobody(why: str, away: Sequence[Candidate], wait: float) -> NoTarget:
-    """Nobody can be asked now: `why`, and what the nodes that are away are doing."""
+    """Nobody can be asked now: `why`, and what is with those that take no work."""
     told = [why] if why else []
-    if away:
-        told.append(_absence(away))
+    nodes = [one for one in away if one.room is not _PAUSED]
+    if nodes:
+        told.append(_absence(nodes))
+    if len(nodes) < len(away):
+        told.append(f"Every {'other ' if told else ''}target of this model is paused.")
     reasons = (f"{one.upstream.name}: {one.room.reason}" for one in away if one.room is not None)
-    return NoTarget(" ".join(told), detail=", ".join(reasons), retry_after=min(wait, AWAY_WAIT) if away else wait)
+    return NoTarget(" ".join(told), detail=", ".join(reasons), retry_after=min(wait, AWAY_WAIT) if nodes else wait)
 
 
 def _absence(away: Sequence[Candidate]) -> str:

@@ -66,6 +66,20 @@ def test_T04_spoofed_and_underscored_names_are_removed_in_place() -> None:
     assert headers == [HOST, (b"x-kept", b"1"), FORWARDED]
 
 
+def test_what_was_forwarded_is_kept_apart_for_those_who_are_trusted() -> None:
+    """Several headers are one list, as the standard has it; other spellings of it are not read."""
+    headers = [
+        HOST,
+        (b"x-forwarded-for", b"1.1.1.1"),
+        (b"x-real-ip", b"3.3.3.3"),
+        (b"x-forwarded-for", b"2.2.2.2, 4.4.4.4"),
+    ]
+
+    assert read_head(headers, "1.1").forwarded == b"1.1.1.1,2.2.2.2, 4.4.4.4"
+    assert read_head([HOST, (b"content-length", b"1"), (b"x-forwarded-for", b"1.1.1.1")], "1.1").forwarded == b"1.1.1.1"
+    assert read_head([HOST, (b"x_forwarded_for", b"1.1.1.1")], "1.1").forwarded == b""
+
+
 def test_t04_nothing_is_added_where_nothing_was_forwarded() -> None:
     headers = [HOST, (b"x_team", b"a")]
 

@@ -278,6 +278,11 @@ class Simulation:
         return ends.count("ok") / len(ends) if ends else 0.0
 
 
+def come_back(world: World, name: str, now: float) -> None:
+    """The target's circuit closes after an ejection, so that its share ramps up from here on."""
+    world.health._circuits[name, MODEL].close(now)
+
+
 def fail(world: World, name: str, error: GatewayError, now: float, times: int = 1) -> None:
     """Admit and fail attempts on one target, as far as it admits them."""
     for _ in range(times):

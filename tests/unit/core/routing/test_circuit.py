@@ -238,21 +238,6 @@ def test_old_failures_are_forgotten_when_it_closes() -> None:
     assert circuit.state is CircuitState.CLOSED
 
 
-@pytest.mark.parametrize("state", [CircuitState.DRAINING, CircuitState.QUARANTINED])
-def test_s5_barred_from_outside_means_no_new_work_until_restored(state: CircuitState) -> None:
-    """Whatever running attempts report."""
-    circuit = fresh()
-    circuit.admit(START)
-    circuit.bar(state, "why")
-    circuit.success(START, None)
-    failed(circuit, UpstreamUnreachable, 5)
-    circuit.answering(START)
-    assert (circuit.state, circuit.standing(START)) == (state, Standing.BARRED)
-    assert not circuit.admit(START + 1e6)
-    circuit.close(START + 1e6)
-    assert circuit.admit(START + 1e6)
-
-
 def test_s3_throttle_drops_as_the_formula_says() -> None:
     """40 of 60 attempts failed: (60 - 2 x 20) / 61, about a third, is dropped."""
     drops = 0

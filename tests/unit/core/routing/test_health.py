@@ -31,7 +31,6 @@ def test_a_target_never_seen_is_ready_and_takes_no_memory_until_used() -> None:
     health.success(KEY, NOW, 1.0)
     health.release(KEY, NOW)
     health.answering(KEY, NOW)
-    health.restore(KEY, NOW)
     assert health.view(NOW) == []
 
 
@@ -63,18 +62,6 @@ def test_view_tells_what_people_need_to_know() -> None:
     assert 8 <= ejected.retry_in <= 14
 
 
-def test_drain_and_quarantine_last_until_restored() -> None:
-    """Set from outside, lifted from outside, with a ramp."""
-    health = book()
-    health.drain(KEY, NOW)
-    health.quarantine(("q", "small"), NOW, "attestation failed")
-    assert [entry.state for entry in health.view(NOW)] == [CircuitState.QUARANTINED, CircuitState.DRAINING]
-    assert health.standing(KEY, NOW + 1e6) is Standing.BARRED
-    health.restore(KEY, NOW)
-    assert health.admit(KEY, NOW)
-    assert health.share(KEY, NOW) < 0.2
-
-
 def test_memory_is_bounded_however_many_models_are_named() -> None:
     """A caller of a pass-through route invents ten thousand models."""
     health = book(limit=100)
@@ -84,14 +71,13 @@ def test_memory_is_bounded_however_many_models_are_named() -> None:
 
 
 def test_eviction_keeps_what_matters() -> None:
-    """Barred targets stay for ever, ejected ones longer than idle healthy ones."""
+    """Ejected targets stay longer than idle healthy ones."""
     health = book(limit=8)
-    health.quarantine(("bad", "m"), NOW, "why")
     eject(health, KEY)
-    for n in range(7):
+    for n in range(8):
         health.admit(("up", f"model-{n}"), NOW + 1 + n)
     kept = {(entry.upstream, entry.model) for entry in health.view(NOW)}
-    assert {("bad", "m"), KEY, ("up", "model-6")} <= kept
+    assert {KEY, ("up", "model-7")} <= kept
     assert ("up", "model-0") not in kept
 
 
@@ -118,12 +104,3 @@ def test_a_failure_without_a_claim_counts_too() -> None:
     for _ in range(5):
         health.failure(KEY, UpstreamFailed("x"), NOW)
     assert not health.admit(KEY, NOW)
-
-
-def test_eviction_never_lifts_a_quarantine() -> None:
-    """Even if everything else is in trouble too and was used later."""
-    health = book(limit=8)
-    health.quarantine(("bad", "m"), NOW, "why")
-    for n in range(50):
-        eject(health, ("up", f"model-{n}"), NOW + n)
-    assert health.standing(("bad", "m"), NOW + 50) is Standing.BARRED

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from msgspec.structs import replace
 
 from intertie.core.errors import NoEligibleTarget, NoTarget, UpstreamFailed, UpstreamNoModel, UpstreamUnreachable
 from intertie.core.routing.plan import plan
 from intertie.core.terms import StrategyName, Target, Trust
-from tests.unit.core.routing.grid import MODEL, World, call, caller, fail, route, snapshot, upstream
+from tests.unit.core.routing.grid import MODEL, World, call, caller, come_back, fail, route, snapshot, upstream
 
 NOW = 1000.0
 FOUR = ["a", "b", "c", "d"]
@@ -168,7 +169,7 @@ def test_s5_a_half_open_target_takes_one_call_and_the_others_go_elsewhere() -> N
 def test_s4_a_target_that_came_back_gets_a_growing_share() -> None:
     """A tenth at first, all after thirty seconds; the rest of the calls keep it as second choice."""
     made, names = world(["a", "b"], "a")
-    made.health.restore(("a", MODEL), NOW)
+    come_back(made, "a", NOW)
     shares = []
     for age in (0, 15, 30):
         orders = Counter(tuple(planned(made, names, NOW + age)) for _ in range(1000))
@@ -180,7 +181,7 @@ def test_s4_a_target_that_came_back_gets_a_growing_share() -> None:
 def test_s4_the_only_target_left_needs_no_ramp() -> None:
     """Holding calls back would refuse them."""
     made, names = world(["a"], "a")
-    made.health.restore(("a", MODEL), NOW)
+    come_back(made, "a", NOW)
     assert all(planned(made, names) == ["a"] for _ in range(50))
 
 
@@ -209,15 +210,29 @@ def test_s2_a_missing_model_does_not_hide_that_another_target_is_only_down() -> 
         planned(made, names, NOW + 0.5)
 
 
-def test_s5_draining_and_quarantined_targets_get_nothing() -> None:
-    """Not even as the last one."""
+def test_s5_what_is_paused_gets_nothing() -> None:
+    """Not even as the last one; a model of an upstream, or all of it. Whoever asks may come back."""
     made = World()
-    made.health.drain(("a", MODEL), NOW)
-    made.health.quarantine(("b", MODEL), NOW, "why")
-    assert planned(made, ["a", "b", "c"]) == ["c"]
+    one, two = replace(upstream("a"), paused=frozenset({"*"})), replace(upstream("b"), paused=frozenset({MODEL}))
+    other = replace(upstream("c"), paused=frozenset({"another"}))
+    assert made.plan(snapshot([one, two, other]), route("a", "b", "c"), NOW) == ["c"]
     with pytest.raises(NoTarget) as caught:
-        planned(made, ["a", "b"])
-    assert caught.value.retry_after == 30
+        made.plan(snapshot([one, two]), route("a", "b"), NOW)
+    assert (caught.value.public, caught.value.retry_after) == ("Every target of this model is paused.", 30)
+    assert caught.value.client_may_retry is not False
+    assert caught.value.detail == "a: paused by an operator, b: paused by an operator"
+
+
+def test_s5_a_paused_target_does_not_hide_that_another_one_is_down() -> None:
+    """Both are said; the wait is that of the one which may come back by itself."""
+    made, _ = world(["a"], "a")
+    snap = snapshot([upstream("a"), replace(upstream("b"), paused=frozenset({"*"}))])
+    assert made.plan(snap, route("a", "b"), NOW + 1) == ["a"], "the probe"
+    assert made.health.admit(("a", MODEL), NOW + 1)
+    with pytest.raises(NoTarget) as caught:
+        made.plan(snap, route("a", "b"), NOW + 1.1)
+    assert caught.value.public == "No target of this model is healthy. Every other target of this model is paused."
+    assert caught.value.retry_after != 30
 
 
 def test_s4_slowness_halves_a_weight_only_against_the_same_model() -> None:

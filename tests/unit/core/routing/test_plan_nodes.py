@@ -16,6 +16,7 @@ from tests.unit.core.routing.grid import (
     World,
     call,
     caller,
+    come_back,
     fail,
     node,
     room,
@@ -72,7 +73,7 @@ def test_a_full_node_comes_behind_a_target_that_just_came_back_and_before_one_in
     for name in ("x", "y"):
         fail(made, name, DEAD, NOW, 3)
     fail(made, "back", DEAD, NOW, 3)
-    made.health.restore(("back", MODEL), NOW)
+    come_back(made, "back", NOW)
     order = made.plan(snap, route("rig", "back", "x", "y"), NOW)
     assert order[:2] == ["back", "rig"]
     assert set(order[2:]) <= {"x", "y"}

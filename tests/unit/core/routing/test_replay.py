@@ -29,7 +29,19 @@ from intertie.core.terms import (
     Usage,
 )
 from tests.contract.routing.test_plan_rules import REGIONS, TRUSTS, _rule, facts
-from tests.unit.core.routing.grid import AWAY, MODEL, World, call, caller, fail, room, route, snapshot, upstream
+from tests.unit.core.routing.grid import (
+    AWAY,
+    MODEL,
+    World,
+    call,
+    caller,
+    come_back,
+    fail,
+    room,
+    route,
+    snapshot,
+    upstream,
+)
 
 NOW = 1000.0
 DEAD = UpstreamUnreachable("x")
@@ -79,10 +91,11 @@ def _recorded(rng: Random) -> tuple[Past, tuple[Rule, ...], FactsOf]:
         ones.append(replace(one, region=rng.choice(REGIONS), models={MODEL: rng.choice((None, Price(1, 1)))}))
         if one.provider == NODE:
             world.rooms[name] = rng.choice((AWAY, room(0), room(3), room(2)))
-        if rng.random() < 0.35:
+        failed = rng.random() < 0.35
+        if failed:
             fail(world, name, DEAD, NOW - rng.choice((1.0, 20.0)), 3)
-        if rng.random() < 0.3:
-            world.health.restore((name, MODEL), NOW - 5)
+        if rng.random() < 0.3 and failed:
+            come_back(world, name, NOW - 5)
     targets = tuple(Target(name, MODEL, rng.randint(1, 3), rng.randint(0, 1)) for name in "abcdef")
     snap = snapshot(ones)
     rules = tuple(_rule(rng, n) for n in range(rng.randint(0, 4)))

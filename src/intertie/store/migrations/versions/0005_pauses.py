@@ -1,0 +1,13 @@
+"""Upstreams that an operator paused, whole or by model."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    op.add_column("upstreams", sa.Column("paused", sa.JSON(none_as_null=True)))
