@@ -37,7 +37,8 @@ def post(gateway: Gateway, path: str, body: Mapping[str, Any]) -> tuple[int, Any
 def enrol(gateway: Gateway, token: str) -> dict[str, Any]:
     """A machine becomes a node."""
     told = Machine().told(read_token(token).id, origin=gateway.url)
-    status, answer = post(gateway, "/link/enrol", {"token": token, **told})
+    claims = {"region": "moon", "labels": ["mine"], "trust": "own"}  # which are not a machine's to say
+    status, answer = post(gateway, "/link/enrol", {"token": token, **told, **claims})
     assert status == 200, answer
     return dict(answer)
 
@@ -59,20 +60,24 @@ def test_an_empty_list_says_what_to_do_next(gateway: Gateway) -> None:
 
 def test_a_node_from_its_token_to_its_removal(gateway: Gateway) -> None:
     """Each command, and what it left in the audit trail."""
-    shown = printed(gateway, "nodes", "token", "rig", "--label", "gpu", "--trust", "company", "--expires", "10m")
+    wanted = ("--label", "gpu", "--trust", "company", "--region", "eu", "--expires", "10m")
+    shown = printed(gateway, "nodes", "token", "rig", *wanted)
     token = shown.split()[0]
     assert f"INTERTIE_TOKEN={token} sh" in shown
     assert f"?{token}" not in shown
     assert f"/{token}" not in shown
     node = enrol(gateway, token)["node"]
     assert "gpu" in printed(gateway, "nodes", "list")
-    assert "trust      company" in printed(gateway, "nodes", "show", "rig")
+    card = printed(gateway, "nodes", "show", "rig")
+    assert all(line in card for line in ("trust      company", "region     eu", "labels     gpu"))
 
     assert "resume rig" in printed(gateway, "nodes", "drain", "rig")
     assert gateway.cli("nodes", "resume", "rig")["drained"] is False
     assert gateway.cli("nodes", "rename", "rig", "big-rig")["name"] == "big-rig"
     assert gateway.cli("nodes", "label", "big-rig", "lab")["labels"] == ["lab"]
     assert gateway.cli("nodes", "set", "big-rig", "--slots", "2", "--trust", "own")["slots_cap"] == 2
+    assert gateway.cli("nodes", "set", "big-rig", "--region", "")["region"] == ""
+    assert gateway.cli("nodes", "set", "big-rig", "--region", "us")["region"] == "us"
     assert gateway.cli("nodes", "revoke", "big-rig")["state"] == "revoked"
     listed = printed(gateway, "nodes", "list")
     assert "big-rig" not in listed
@@ -81,15 +86,18 @@ def test_a_node_from_its_token_to_its_removal(gateway: Gateway) -> None:
     assert [row["standing"] for row in gateway.cli("nodes", "list")] == ["revoked"]
     again = gateway.cli("nodes", "token", "big-rig", "--for", "big-rig", "--pending")
     assert enrol(gateway, again["token"])["node"] == node
-    assert gateway.cli("nodes", "approve", "big-rig")["state"] == "active"
+    approved = gateway.cli("nodes", "approve", "big-rig")
+    assert (approved["state"], approved["region"]) == ("active", "us")
     assert "big-rig" in printed(gateway, "nodes", "remove", "big-rig")
 
-    trail = [row["action"] for row in gateway.cli("audit", "list", "--limit", "12")]
+    trail = [row["action"] for row in gateway.cli("audit", "list", "--limit", "14")]
     assert trail == [
         *("node.remove", "node.approve", "node.reenrol", "token.create", "node.revoke", "node.change", "node.change"),
-        *("node.change", "node.resume", "node.drain", "node.enrol", "token.create"),
+        *("node.change", "node.change", "node.change", "node.resume", "node.drain", "node.enrol", "token.create"),
     ]
-    assert "node.reenrol" in printed(gateway, "audit", "list")
+    told = printed(gateway, "audit", "list")
+    assert "node.reenrol" in told
+    assert "name big-rig; region -" in told
     assert "--after" in printed(gateway, "audit", "list", "--limit", "2")
 
 

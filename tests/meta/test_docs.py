@@ -106,7 +106,8 @@ def test_every_shape_of_the_configuration_has_its_section() -> None:
     """A new kind of entry needs a heading."""
     named = {**vars(entries), **vars(rule_entries), **vars(member_entries)}.values()
     shapes = {kind for kind in named if isinstance(kind, type) and issubclass(kind, Entry)}
-    asked = {rule_entries.DraftEntry, rule_entries.QuestionEntry, member_entries.MemberChangeEntry}
+    asked = {rule_entries.DraftEntry, rule_entries.QuestionEntry, rule_entries.MoveEntry}
+    asked |= {member_entries.MemberChangeEntry}
 
     assert shapes - {Entry, entries.HeaderEntry, limit_entries.Limited} - asked == set(SECTIONS.values())
 

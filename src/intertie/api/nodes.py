@@ -36,6 +36,8 @@ class NodeBody(BaseModel):
     slots: int | None = Field(None, ge=1, le=4096)
     """Cap on its exchanges at a time; null takes the cap away."""
     trust: Trust | None = None
+    region: Name | None = None
+    """Where it stands, for rules; null takes it away."""
 
 
 class AskedAnswer(msgspec.Struct, frozen=True):
@@ -62,13 +64,14 @@ async def show(state: State, name: str) -> Response:
 @router.patch("/{name}", dependencies=[need(Permission.NODES_WRITE)])
 @speaks(answer=NodeNow)
 async def change(request: Request, state: State, name: str, body: NodeBody) -> Response:
-    """Set name, labels, cap on slots or class of trust. Routes that name the node keep it under its new name."""
+    """Set name, labels, cap on slots, class of trust or region. Routes keep a renamed node; rules must not name it."""
     given = body.model_dump(exclude_unset=True)
     wanted = NodeChange(
         name=body.name or UNSET,
         labels=UNSET if body.labels is None else tuple(dict.fromkeys(body.labels)),
         slots=body.slots if "slots" in given else UNSET,
         trust=body.trust or UNSET,
+        region=body.region if "region" in given else UNSET,
     )
     return await _done(request, state, lambda by: nodes.change(state.control, state.organisation, name, wanted, by))
 

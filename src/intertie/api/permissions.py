@@ -36,6 +36,8 @@ class Permission(StrEnum):
     UPSTREAMS_WRITE = "upstreams:write"
     ROUTES_READ = "routes:read"
     ROUTES_WRITE = "routes:write"
+    RULES_READ = "rules:read"
+    RULES_WRITE = "rules:write"
     LIMITS_READ = "limits:read"
     LIMITS_WRITE = "limits:write"
     CONFIGURATION_CHECK = "configuration:check"

@@ -34,6 +34,7 @@ class TokenBody(BaseModel):
     """An existing node that gets a new key, and keeps everything else."""
     labels: list[Name] = Field([], max_length=32)
     trust: Trust = Trust.OWN
+    region: Name | None = None
     approved: bool = True
     ephemeral: bool = False
     uses: int | None = None
@@ -48,6 +49,7 @@ class PlacingBody(BaseModel):
     name: Name | None = None
     labels: list[Name] = Field([], max_length=32)
     trust: Trust = Trust.OWN
+    region: Name | None = None
 
 
 class JoinLines(msgspec.Struct, frozen=True):
@@ -88,6 +90,7 @@ def create(request: Request, state: State, body: TokenBody) -> Response:
         node=body.node or "",
         labels=tuple(body.labels),
         trust=body.trust,
+        region=body.region or "",
         approved=body.approved,
         ephemeral=body.ephemeral,
         uses=body.uses,
@@ -127,7 +130,7 @@ def approve(
 ) -> Response:
     """Make the machine that shows this code a node. Compare the code with the one it shows."""
     body = body or PlacingBody.model_validate({})
-    placing = Placing(body.name or "", tuple(body.labels), body.trust)
+    placing = Placing(body.name or "", tuple(body.labels), body.trust, body.region or "")
     made = devices.approve(state.control, state.organisation, user_code, placing, operator(request))
     state.changed()
     return shown(PlacedAnswer(made.node, made.name, made.state))

@@ -54,7 +54,7 @@ def list_(
                 row["address"] or "-",
                 row["action"],
                 row["subject"] or "-",
-                _told(row["detail"]),
+                _told(row["detail"], change=row["action"].endswith(".change")),
             )
             for row in rows
         ],
@@ -193,9 +193,10 @@ def _tell(verdict: Verdict, others: list[str]) -> None:
         say("whoever made the file may have made that key too. Give --public-key, as you know it from elsewhere.")
 
 
-def _told(detail: dict[str, Any]) -> str:
+def _told(detail: dict[str, Any], *, change: bool = False) -> str:
+    """A record's detail in words; in a `change`, what is nothing now was something before."""
     before, after = detail.get("before"), detail.get("after")
-    shown = {name: value for name, value in detail.items() if value not in (None, "", [])}
+    shown = {name: value for name, value in detail.items() if change or value not in (None, "", [])}
     if isinstance(before, dict) and isinstance(after, dict):
         del shown["before"], shown["after"]
         names = dict.fromkeys([*before, *after])

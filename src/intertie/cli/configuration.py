@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from intertie.cli.client import CommandProblem
 
 if TYPE_CHECKING:
-    from intertie.controlplane.config import Document
+    from intertie.controlplane.config import Document, Problem
 
 
 class ConfigurationProblem(CommandProblem):
@@ -35,8 +35,7 @@ def load(path: Path, *, fetch: bool = True) -> Document:
         document = config.parse(_text(path))
         return config.resolve(document, os.environ, _beside(path)) if fetch else document
     except config.ConfigProblems as found:
-        lines = tuple(f"{one.path}: {one.message}" + (f" ({one.hint})" if one.hint else "") for one in found.problems)
-        raise ConfigurationProblem(_name(path), lines) from None
+        raise ConfigurationProblem(_name(path), _lines(found.problems)) from None
 
 
 def entry(section: str, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,6 +56,34 @@ def entry(section: str, content: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
+def rule(path: Path) -> dict[str, Any]:
+    """The one rule in a YAML file, validated, in the shape the admin API takes; `-` reads standard input.
+
+    Raises `ConfigurationProblem` with all problems at once, `CommandProblem` for a file without a rule or with several.
+    """
+    from intertie.controlplane import config, document
+
+    try:
+        raw = document.read(_text(path))
+    except document.YamlError as error:
+        raise ConfigurationProblem(_name(path), (f"file: {error}",)) from None
+    if raw.keys() & config.Document.model_fields.keys():
+        listed = raw.get("rules")
+        if raw.keys() != {"rules"} or not isinstance(listed, list) or len(listed) != 1:
+            raise CommandProblem(
+                f"{_name(path)} is a configuration, not one rule",
+                "apply it with: intertie apply -f FILE   or write one rule into a file of its own",
+            )
+        raw = listed[0]
+    try:
+        made: dict[str, Any] = config.dump(config.parse(document.write({"rules": [raw]})))["rules"][0]
+    except config.ConfigProblems as found:
+        raise ConfigurationProblem(_name(path), _lines(found.problems, "rules[0].")) from None
+    if "name" not in made:
+        raise ConfigurationProblem(_name(path), ("name: is required (call it what it does, such as private-stays)",))
+    return made
+
+
 def secret(words: str) -> dict[str, str]:
     """`env:NAME` or `file:PATH` as a reference. Raises `CommandProblem`: secrets themselves do not belong in argv."""
     kind, colon, place = words.partition(":")
@@ -73,6 +100,12 @@ def _option(path: str) -> str:
     """How the command line calls a place in an entry: `upstreams[0].credentials[1]` is `--credential`."""
     word = re.sub(r"^\w+\[0\]\.?", "", path).partition("[")[0].partition(".")[0]
     return "--" + word.removesuffix("s").replace("_", "-") if word and word != "name" else word or "it"
+
+
+def _lines(problems: Iterable[Problem], prefix: str = "") -> tuple[str, ...]:
+    return tuple(
+        f"{one.path.removeprefix(prefix)}: {one.message}" + (f" ({one.hint})" if one.hint else "") for one in problems
+    )
 
 
 def _as_text(content: Mapping[str, Any]) -> str:

@@ -24,6 +24,10 @@ Class = Annotated[
     typer.Option("--trust", help="Whose machine it is: own, company or community. Its owner can read what it serves."),
 ]
 
+Region = Annotated[
+    str | None, typer.Option("--region", help="Where it stands, in your words, such as eu: for rules that ask.")
+]
+
 _SPAN: Final = re.compile(r"(\d{1,6})\s*(s|m|min|h|d)")
 _SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _GONE: Final = frozenset({"left", "revoked"})
@@ -41,6 +45,7 @@ def token(
     ] = None,
     label: Labels = None,
     trust: Class = None,
+    region: Region = None,
     for_: Annotated[
         str | None,
         typer.Option("--for", metavar="NODE", help="An existing node gets a new key and keeps everything else."),
@@ -52,9 +57,9 @@ def token(
     json: Json = False,
 ) -> None:
     """Make an enrolment token and show it, once, with the lines to paste on the machine."""
-    if for_ and (label or trust or ephemeral):
+    if for_ and (label or trust or region or ephemeral):
         raise CommandProblem(
-            f"{for_} keeps its labels and trust class",
+            f"{for_} keeps its labels, trust class and region",
             f"change them with: intertie nodes label {for_} LABEL...   or: intertie nodes set {for_} --trust CLASS",
             code="kept",
         )
@@ -63,6 +68,7 @@ def token(
         "node": for_,
         "labels": label or [],
         "trust": (trust or Trust.OWN).value,
+        "region": region,
         "approved": not pending,
         "ephemeral": ephemeral,
         "uses": fleet,
@@ -94,7 +100,7 @@ def tokens(json: Json = False) -> None:
         as_json(rows)
         return
     table(
-        ("id", "for", "state", "left", "uses left", "trust", "labels", "made (UTC)", "by"),
+        ("id", "for", "state", "left", "uses left", "trust", "region", "labels", "made (UTC)", "by"),
         [
             (
                 row["id"],
@@ -103,6 +109,7 @@ def tokens(json: Json = False) -> None:
                 _left(row["remaining_seconds"]),
                 f"{row['uses_left']} of {row['uses']}",
                 row["trust"],
+                row["region"] or "-",
                 row["labels"],
                 moment(row["created_at"]),
                 row["created_by"],
@@ -135,12 +142,13 @@ def list_(all_: All = False, json: Json = False) -> None:
         return
     kept = [row for row in rows if all_ or row["state"] not in _GONE]
     table(
-        ("name", "state", "trust", "labels", "busy", "models", "why", "last seen (UTC)"),
+        ("name", "state", "trust", "region", "labels", "busy", "models", "why", "last seen (UTC)"),
         [
             (
                 row["name"],
                 _standing(row),
                 row["trust"],
+                row["region"] or "-",
                 row["labels"],
                 _busy(row),
                 [model["name"] for model in row["models"][:4]] + (["…"] if len(row["models"]) > 4 else []),
@@ -170,6 +178,7 @@ def show(name: Name, json: Json = False) -> None:
         "node": f"{row['name']} ({row['id']})",
         "state": _standing(row) + (f": {row['reason']}" if row["reason"] else ""),
         "trust": row["trust"],
+        "region": row["region"] or "-",
         "labels": ", ".join(row["labels"]) or "-",
         "slots": f"{row['lanes_busy']} busy of {row['slots'] if row['slots'] is not None else '?'}{cap}",
         "runtimes": ", ".join(f"{one['kind']} {one['version']}".strip() for one in row["runtimes"]) or "-",
@@ -267,16 +276,22 @@ def set_(
         int | None, typer.Option("--slots", min=0, help="Most exchanges at a time; 0 leaves it to the node.")
     ] = None,
     trust: Class = None,
+    region: Annotated[
+        str | None,
+        typer.Option("--region", help="Where it stands, in your words, such as eu; '' takes the region away."),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Cap what a node gets at a time, or say whose machine it is."""
+    """Cap what a node gets at a time, say whose machine it is, or where it stands."""
     wanted: dict[str, Any] = {}
     if slots is not None:
         wanted["slots"] = slots or None
     if trust is not None:
         wanted["trust"] = trust.value
+    if region is not None:
+        wanted["region"] = region or None
     if not wanted:
-        raise CommandProblem("nothing to set", "give --slots or --trust", code="nothing_to_set")
+        raise CommandProblem("nothing to set", "give --slots, --trust or --region", code="nothing_to_set")
     _change(name, wanted, f"{name} is set.", json=json)
 
 
@@ -302,10 +317,11 @@ def approve_device(
     name: Annotated[str | None, typer.Option("--name", help="Omitted: what the machine calls itself.")] = None,
     label: Labels = None,
     trust: Class = None,
+    region: Region = None,
     json: Json = False,
 ) -> None:
     """Make the machine that shows this code a node."""
-    body = {"name": name, "labels": label or [], "trust": (trust or Trust.OWN).value}
+    body = {"name": name, "labels": label or [], "trust": (trust or Trust.OWN).value, "region": region}
     made = session().client().post(f"/nodes/devices/{quote(code, safe='')}/approve", body)
     if json:
         as_json(made)

@@ -71,12 +71,16 @@ def _recorded(found: dict[str, Any], *, json: bool) -> None:
 
 
 def _candidates(candidates: list[dict[str, Any]]) -> None:
-    rows, place = [], 0
+    rows: list[tuple[object, ...]] = []
+    place, known = 0, any("trust" in one for one in candidates)  # the books do not keep how targets were then
     for one in candidates:
         allowed = one.get("allowed", True)
         place += allowed
         score = one.get("score")
         shown = "-" if score is None else f"{score:.6g}"
-        rows.append((place if allowed else "-", f"{one['upstream']}/{one['model']}", shown, one.get("why", "")))
+        about = (one.get("trust", "-"), one.get("region", "-"), one.get("labels", [])) if known else ()
+        target = f"{one['upstream']}/{one['model']}"
+        rows.append((place if allowed else "-", target, *about, shown, one.get("why", "")))
     if rows:
-        table(("asked", "target", "score", "why"), rows, empty="", numbers=frozenset({"asked", "score"}))
+        headings = ("asked", "target", *(("trust", "region", "labels") if known else ()), "score", "why")
+        table(headings, rows, empty="", numbers=frozenset({"asked", "score"}))

@@ -29,7 +29,7 @@ def problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _twice(raw, "routes", "", "model")
     yield from _twice(raw, "projects", "", "name")
     yield from _twice(raw, "members", "", "email")
-    yield from _twice(raw, "rules", "", "name")
+    yield from _rules_twice(raw)
     yield from _twice(raw, "models", "", "name")
     for path, project in _items(raw, "projects", ""):
         yield from _twice(project, "keys", path, "name")
@@ -78,6 +78,17 @@ def _references(raw: Mapping[str, Any]) -> Iterator[Problem]:
                 first = seen.setdefault((place, str(model or route.get("model"))), at)
                 if first != at:
                     yield Problem(at, f"is the same target as {first}", "use `weight` to send it more")
+
+
+def _rules_twice(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    """A rule without a name is called by its place, which must not be what another one is called."""
+    rules = raw.get("rules")
+    seen: dict[str, str] = {}
+    for place, rule in enumerate(rules if isinstance(rules, list) else [], start=1):
+        at, name = f"rules[{place - 1}]", rule.get("name") if isinstance(rule, dict) else None
+        called = name if isinstance(name, str) else f"rule-{place}"
+        if (first := seen.setdefault(called, at)) != at:
+            yield Problem(f"{at}.name", f"{called!r} is already the name of {first}", "names must differ")
 
 
 def _keys_used_twice(raw: Mapping[str, Any]) -> Iterator[Problem]:

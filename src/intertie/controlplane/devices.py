@@ -99,6 +99,7 @@ class Placing(msgspec.Struct, frozen=True):
     """Empty: what the machine calls itself."""
     labels: tuple[str, ...] = ()
     trust: Trust = Trust.OWN
+    region: str = ""
 
 
 def start(control: Control, organisation: str, applicant: Applicant, reached: Reached, address: str) -> DeviceGrant:
@@ -180,6 +181,7 @@ def approve(control: Control, organisation: str, user_code: str, placing: Placin
             name=placing.name,
             labels=placing.labels,
             trust=placing.trust.value,
+            region=placing.region or None,
             approved=True,
             ephemeral=False,
             by="device",

@@ -1,8 +1,8 @@
-"""YAML text to plain values: safe constructors only, no key twice, no unbounded aliases."""
+"""YAML text to plain values and back: safe constructors only, no key twice, no unbounded aliases."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any, Final
 
 import yaml
@@ -51,6 +51,12 @@ def read(text: str) -> dict[str, Any]:
         raise YamlError("must be a mapping with sections such as `upstreams:` and `routes:`")
     _bounded(found)
     return {str(key): value for key, value in found.items()}
+
+
+def write(content: Mapping[str, Any]) -> str:
+    """The mapping as YAML text that `read` reads, its innermost lists and mappings on one line each."""
+    text: str = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    return text
 
 
 def _bounded(root: object) -> None:

@@ -90,12 +90,13 @@ class Terms(NamedTuple):
     """Empty: what the machine calls itself."""
     labels: tuple[str, ...]
     trust: str
+    region: str | None
     approved: bool
     ephemeral: bool
     by: str
     """Id of the token, or `device`."""
     address: str
-    """Where the machine is."""
+    """Where the machine is, in the network."""
 
 
 class Settled(NamedTuple):
@@ -190,6 +191,7 @@ def settle(
             name=free_name(connection, terms.organisation, terms.name or applicant.name),
             state=state,
             trust=terms.trust,
+            region=terms.region,
             labels=terms.labels,
             drained=False,
             slots=None,
@@ -289,7 +291,17 @@ def _first(
     node = nodes.by_id(connection, row.node, row.organisation) if row.node else None
     if row.node and node is None:
         raise EnrolmentRefused  # the node was removed since the token was made
-    terms = Terms(row.organisation, row.name, row.labels, row.trust, row.approved, row.ephemeral, row.id, address)
+    terms = Terms(
+        organisation=row.organisation,
+        name=row.name,
+        labels=row.labels,
+        trust=row.trust,
+        region=row.region,
+        approved=row.approved,
+        ephemeral=row.ephemeral,
+        by=row.id,
+        address=address,
+    )
     made = settle(connection, control, applicant, terms, node, Actor(f"token {row.id}", address))
     enrolment.note_use(connection, row.organisation, row.id, applicant.key, made.node, now)
     return made

@@ -26,7 +26,7 @@ from intertie.controlplane.addresses import base_url, is_public
 from intertie.controlplane.limit_entries import Limited, ModelLimitsEntry, OrganisationEntry, by_name
 from intertie.controlplane.member_entries import MemberEntry
 from intertie.controlplane.places import PLACES
-from intertie.controlplane.rule_entries import RuleEntry
+from intertie.controlplane.rule_entries import MOST_RULES, RuleEntry
 from intertie.controlplane.shapes import Email, Entry, Model, Money, Name, Seconds, wrong
 from intertie.core.keeping import LOCAL, CacheScope
 from intertie.core.providers import load
@@ -335,4 +335,4 @@ class Document(Entry):
     organisation: OrganisationEntry | None = None
     models: Annotated[list[ModelLimitsEntry], BeforeValidator(by_name)] = Field(default=[])
     alerts: AlertsEntry | None = None
-    rules: list[RuleEntry] = Field(default=[], max_length=200)
+    rules: list[RuleEntry] = Field(default=[], max_length=MOST_RULES)

@@ -20,7 +20,7 @@ from intertie.core.errors import BadCall
 from intertie.core.terms import ModelFacts, Trust
 from intertie.core.wire.link import CloseCode
 from intertie.store import enrolment as stored_enrolment
-from intertie.store import nodes, revision, upstreams
+from intertie.store import nodes, revision, rules, upstreams
 from intertie.store.database import Connection
 from intertie.store.nodes import NodeRow
 
@@ -64,6 +64,8 @@ class NodeView(msgspec.Struct, frozen=True):
     state: str
     """pending, active, revoked, duplicate or left."""
     trust: str
+    region: str
+    """Where it stands, as an operator says; empty: nobody did."""
     labels: tuple[str, ...]
     drained: bool
     slots: int | None
@@ -91,6 +93,8 @@ class NodeChange(msgspec.Struct, frozen=True):
     slots: int | UnsetType | None = UNSET
     """Cap on its exchanges at a time; None takes the cap away."""
     trust: Trust | UnsetType = UNSET
+    region: str | UnsetType | None = UNSET
+    """None takes it away."""
 
 
 class Reported(msgspec.Struct, frozen=True):
@@ -124,7 +128,11 @@ def show(control: Control, organisation: str, name: str) -> NodeView:
 
 
 def change(control: Control, organisation: str, name: str, wanted: NodeChange, by: Actor) -> NodeView:
-    """Sets what is given. Routes keep a renamed node. Raises `Unknown`, or `Conflict` for a name that is taken."""
+    """Sets what is given. Routes keep a renamed node.
+
+    Raises `Unknown`, or `Conflict` for a name that is taken, and for renaming a node that rules name: these would be
+    about nobody from then on, and what one forbids would be allowed.
+    """
     given = {field: value for field, value in msgspec.structs.asdict(wanted).items() if value is not UNSET}
     if given.get("trust") is Trust.VENDOR:
         raise BadCall("a node is own, company or community; vendor is for providers", param="trust")
@@ -135,6 +143,8 @@ def change(control: Control, organisation: str, name: str, wanted: NodeChange, b
         new = given.get("name", row.name)
         if new != row.name and new in upstreams.ids(connection, organisation):
             raise Conflict(f"an upstream or another node is named {new}")
+        if new != row.name and (naming := _naming(connection, organisation, row.name)):
+            raise Conflict(f"the rules {', '.join(naming)} name the node {row.name}: change these first")
         return msgspec.structs.replace(row, **given)
 
     return _write(control, organisation, name, act, ("node.change", by))
@@ -256,7 +266,7 @@ def _write(
 
 def _difference(before: NodeRow, after: NodeRow) -> dict[str, Any]:
     """The new values of what changed, and the node's name, for people."""
-    names = ("state", "trust", "labels", "drained", "slots")
+    names = ("state", "trust", "region", "labels", "drained", "slots")
     changed = {name: getattr(after, name) for name in names if getattr(after, name) != getattr(before, name)}
     return {"name": after.name, **({"was": before.name} if before.name != after.name else {}), **changed}
 
@@ -274,6 +284,16 @@ def _named(connection: Connection, organisation: str, name: str) -> NodeRow:
     return found
 
 
+def _naming(connection: Connection, organisation: str, name: str) -> list[str]:
+    """Rules that name this node."""
+    found = []
+    for rule in (row.rule() for row in rules.listed(connection, organisation)):
+        wishes = (rule.require, rule.prefer, rule.forbid)
+        if any(wish is not None and name in wish.upstream for wish in wishes):
+            found.append(rule.name)
+    return found
+
+
 def _view(row: NodeRow) -> NodeView:
     reported = row.inventory.get("slots")
     counts = [count for count in (row.slots, reported) if count is not None]
@@ -282,6 +302,7 @@ def _view(row: NodeRow) -> NodeView:
         name=row.name,
         state=row.state,
         trust=row.trust,
+        region=row.region or "",
         labels=row.labels,
         drained=row.drained,
         slots=min(counts) if reported is not None else None,

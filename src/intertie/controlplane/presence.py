@@ -44,6 +44,8 @@ class NodeNow(msgspec.Struct, frozen=True):
     reason: str
     """Why it takes work, or does not, for people."""
     trust: str
+    region: str
+    """Where it stands, as an operator says; empty: nobody did."""
     labels: tuple[str, ...]
     drained: bool
     slots: int | None

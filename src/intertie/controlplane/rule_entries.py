@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from intertie.controlplane.consistency import nearest
 from intertie.controlplane.shapes import Email, Entry, Model, Money, Name, Seconds, wrong
 from intertie.core.policy.content import CLASSES
-from intertie.core.routing.rules import DAYS, Hours, Rule, When, Wish
+from intertie.core.routing.rules import DAYS, Hours, Rule, When, Wish, span
 from intertie.core.terms import Operation, Trust
 
+MOST_RULES: Final = 200
 NEEDS: Final = ("json_schema", "tools", "vision")
 _HOURS: Final = re.compile(r"(?:(?P<days>[a-z,-]+) )?(?P<start>\d\d:\d\d)-(?P<end>\d\d:\d\d)")
 _HEADER: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,100}")
@@ -188,6 +190,33 @@ class RuleEntry(Entry):
         )
 
 
+def written(rule: Rule) -> dict[str, Any]:
+    """The rule as a file says it: the inverse of `RuleEntry.rule`."""
+    demands = (("require", rule.require), ("prefer", rule.prefer), ("forbid", rule.forbid))
+    entry: dict[str, Any] = {"name": rule.name}
+    if when := _brief(rule.when):
+        entry["when"] = when
+    made: dict[str, Any] = msgspec.to_builtins(
+        entry | {verb: _brief(wish) for verb, wish in demands if wish is not None}
+    )
+    return made
+
+
+def _brief(part: When | Wish) -> dict[str, Any]:
+    """What is said and nothing else, single values without a list."""
+    said: dict[str, Any] = {}
+    for name, value in msgspec.structs.asdict(part).items():
+        if isinstance(value, Hours):
+            said["hours"], said["zone"] = span(value), value.zone
+        elif name == "price" and value is not None:
+            said[name] = value // 1_000_000 if value % 1_000_000 == 0 else value / 1e6
+        elif isinstance(value, tuple):
+            said |= {name: value[0] if len(value) == 1 else list(value)} if value else {}
+        elif value not in (None, {}):
+            said[name] = value
+    return said
+
+
 def parse_hours(text: str, zone: str = "UTC") -> Hours:
     """`mon-fri 08:00-18:00`, `sat,sun 00:00-24:00` or `22:00-06:00`. Raises a problem that says how to write it."""
     found = _HOURS.fullmatch(text.strip().lower())
@@ -223,11 +252,39 @@ def _days(text: str) -> frozenset[int]:
 
 
 class DraftEntry(Entry):
-    """Rules that are not in force, and the span of recorded traffic to try them on (UTC seconds)."""
+    """Rules that are not in force, and the span of recorded traffic to try them on (UTC seconds).
 
-    rules: list[RuleEntry] = Field(max_length=200)
+    Either all of them (`rules`), or those in force with one put (where: `before` or `after` another) or removed.
+    """
+
+    rules: list[RuleEntry] | None = Field(default=None, max_length=MOST_RULES)
+    put: RuleEntry | None = None
+    before: Name | None = None
+    after: Name | None = None
+    remove: Name | None = None
     since: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     until: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _one_draft(self) -> DraftEntry:
+        if sum(value is not None for value in (self.rules, self.put, self.remove)) != 1:
+            raise wrong("is no draft", "give one of rules, put and remove")
+        if self.before is not None and self.after is not None:
+            raise wrong("has both `before` and `after`", "keep one")
+        return self
+
+
+class MoveEntry(Entry):
+    """Where a rule is to be: right before or right after another one."""
+
+    before: Name | None = None
+    after: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_neighbour(self) -> MoveEntry:
+        if (self.before is None) == (self.after is None):
+            raise wrong("must say where", "give either `before` or `after`, with the name of a rule")
+        return self
 
 
 class QuestionEntry(Entry):

@@ -25,7 +25,7 @@ SHOWN_AFTER: Final = 86_400.0
 
 
 class TokenWanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What a token is asked to be. The class of trust and the labels are what its nodes will have."""
+    """What a token is asked to be. The class of trust, the region and the labels are what its nodes will have."""
 
     name: str = ""
     """Of the node; empty: what the machine calls itself."""
@@ -33,6 +33,7 @@ class TokenWanted(msgspec.Struct, frozen=True, kw_only=True):
     """Name of an existing node that gets a new key, keeping everything else."""
     labels: tuple[str, ...] = ()
     trust: Trust = Trust.OWN
+    region: str = ""
     approved: bool = True
     ephemeral: bool = False
     uses: int | None = None
@@ -54,6 +55,8 @@ class TokenView(msgspec.Struct, frozen=True):
     """Id of the node that gets a new key."""
     labels: tuple[str, ...]
     trust: str
+    region: str
+    """Empty: nobody says where they stand."""
     approved: bool
     ephemeral: bool
     uses: int
@@ -96,6 +99,7 @@ def create(control: Control, organisation: str, wanted: TokenWanted, by: Actor) 
             node=node.id if node else None,
             labels=node.labels if node else tuple(dict.fromkeys(wanted.labels)),
             trust=node.trust if node else wanted.trust.value,
+            region=node.region if node else wanted.region or None,
             approved=wanted.approved,
             ephemeral=node.ephemeral if node else wanted.ephemeral,
             uses=wanted.uses or 1,
@@ -106,6 +110,7 @@ def create(control: Control, organisation: str, wanted: TokenWanted, by: Actor) 
         )
         enrolment.insert(connection, row, form.hash_secret(control.vault.pepper, token.secret))
         detail = {"name": row.name, "node": row.node, "uses": row.uses, "trust": row.trust, "labels": row.labels}
+        detail |= {"region": row.region} if row.region else {}
         audit.record(connection, control, organisation, by, "token.create", row.id, expires_at=row.expires_at, **detail)
         taken = node is None and kind == form.SINGLE and name in upstreams.ids(connection, organisation)
     warning = f"the name {name} is taken: this token makes another node, with a number behind its name" if taken else ""
@@ -143,6 +148,7 @@ def _view(row: TokenRow, now: float) -> TokenView:
     elif row.expires_at <= now:
         state = "expired"
     shared = {name: value for name, value in msgspec.structs.asdict(row).items() if name != "organisation"}
+    shared["region"] = row.region or ""
     left = max(0.0, row.expires_at - now) if state == "live" else 0.0
     return TokenView(state=state, remaining_seconds=left, **shared)
 

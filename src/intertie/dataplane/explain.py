@@ -6,12 +6,14 @@ from collections import Counter
 from typing import Final
 
 import msgspec
+from msgspec import structs
 from msgspec.structs import replace
 
 from intertie.core.errors import BadCall, GatewayError, NoTarget
 from intertie.core.routing.credentials import CredentialState
 from intertie.core.routing.docket import Docket
 from intertie.core.routing.plan import plan
+from intertie.core.routing.reach import facts_of
 from intertie.core.routing.resolve import resolve
 from intertie.core.routing.rules import applying, told
 from intertie.core.terms import Call, Caller, CallFacts, Considered, Dialect, Operation, Snapshot, Trust
@@ -50,6 +52,14 @@ class Failure(msgspec.Struct, frozen=True):
     retry_after: float | None = None
 
 
+class Answerer(Considered, frozen=True, omit_defaults=True, kw_only=True):
+    """A target of the plan, with what rules may ask about the machine behind it."""
+
+    trust: Trust | None = None
+    region: str = ""
+    labels: tuple[str, ...] = ()
+
+
 class Explanation(msgspec.Struct, frozen=True):
     """Who would be asked, in which order, and why not the others."""
 
@@ -58,7 +68,7 @@ class Explanation(msgspec.Struct, frozen=True):
     strategy: str = ""
     rules: tuple[str, ...] = ()
     """Those that apply, in words."""
-    candidates: tuple[Considered, ...] = ()
+    candidates: tuple[Answerer, ...] = ()
     """In the order of asking, then those that would not be asked."""
     expected_output: int = 0
     """Output tokens that strategies reckon with."""
@@ -99,7 +109,7 @@ def explain(d: Dataplane, organisation: str, question: Question) -> Explanation:
         route=route.model if route is not None else "",
         strategy=route.strategy if route is not None else "",
         rules=tuple(f"{rule.name}: {told(rule)}" for rule in rules),
-        candidates=_with_credentials(d, snapshot, organisation, docket.considered),
+        candidates=_described(snapshot, organisation, _with_credentials(d, snapshot, organisation, docket.considered)),
         expected_output=d.traffic.expected_output((organisation, route.model), facts.output) if route else 0,
         error=failure,
     )
@@ -124,6 +134,18 @@ def _caller(snapshot: Snapshot, organisation: str, question: Question) -> Caller
     if question.trust is not None and question.trust.within(found.trust):
         found = replace(found, trust=question.trust)
     return found
+
+
+def _described(snapshot: Snapshot, organisation: str, considered: tuple[Considered, ...]) -> tuple[Answerer, ...]:
+    known = {one.name: one for one in snapshot.upstreams.values() if one.organisation == organisation}
+    found = []
+    for one in considered:
+        upstream, told = known.get(one.upstream), structs.asdict(one)
+        if upstream is not None:
+            facts = facts_of(upstream, one.model, snapshot, one.latency)
+            told |= {"trust": facts.trust, "region": facts.region, "labels": tuple(sorted(facts.labels))}
+        found.append(Answerer(**told))
+    return tuple(found)
 
 
 def _with_credentials(

@@ -29,6 +29,7 @@ class TokenRow(msgspec.Struct, frozen=True):
     created_by: str
     expires_at: float
     revoked_at: float | None = None
+    region: str | None = None
 
 
 class DeviceRow(msgspec.Struct, frozen=True):

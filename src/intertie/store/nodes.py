@@ -26,7 +26,7 @@ _STANDING: Final = [column for column in nodes.c if column.name != "inventory"]
 
 
 class NodeRow(msgspec.Struct, frozen=True):
-    """An enrolled machine. Its upstream has the same id, name and trust, and is enabled while the node is active."""
+    """An enrolled machine. Its upstream has the same id, name, trust and region, and is enabled while it is active."""
 
     organisation: str
     id: str
@@ -49,6 +49,8 @@ class NodeRow(msgspec.Struct, frozen=True):
     last_seen_at: float | None = None
     last_address: str = ""
     revoked_at: float | None = None
+    region: str | None = None
+    """Where it stands, as an operator says."""
 
 
 class NodeKeyRow(msgspec.Struct, frozen=True):
@@ -95,7 +97,7 @@ def names(connection: sa.Connection, organisation: str) -> set[str]:
 def write(connection: sa.Connection, row: NodeRow) -> None:
     """Adds the node and its upstream, or replaces the one with its id and keeps the upstream in step."""
     values = msgspec.structs.asdict(row) | {"labels": list(row.labels)}
-    shared = {"name": row.name, "trust": row.trust, "enabled": row.state == ACTIVE}
+    shared = {"name": row.name, "trust": row.trust, "region": row.region, "enabled": row.state == ACTIVE}
     ours = sa.and_(upstreams.c.organisation == row.organisation, upstreams.c.id == row.id)
     if connection.execute(sa.update(upstreams).where(ours).values(**shared)).rowcount == 0:
         fixed = {"organisation": row.organisation, "id": row.id, "created_at": row.enrolled_at, **_UPSTREAM}

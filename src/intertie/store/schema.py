@@ -246,6 +246,7 @@ nodes: Final = sa.Table(
     sa.Column("last_seen_at", sa.Float),
     sa.Column("last_address", sa.String(64), nullable=False),
     sa.Column("revoked_at", sa.Float),
+    sa.Column("region", NAME),  # where it stands, as an operator says; never as the machine does
     sa.ForeignKeyConstraint(["organisation", "id"], ["upstreams.organisation", "upstreams.id"]),
     sa.UniqueConstraint("organisation", "name"),
 )
@@ -284,6 +285,7 @@ enrolment_tokens: Final = sa.Table(
     sa.Column("created_by", NAME, nullable=False),
     sa.Column("expires_at", sa.Float, nullable=False),
     sa.Column("revoked_at", sa.Float),
+    sa.Column("region", NAME),  # of the nodes it makes
 )
 sa.Index("ux_enrolment_tokens_id", enrolment_tokens.c.id, unique=True)
 

@@ -59,6 +59,7 @@ def whole(secret: str = "credential", key: str = "key") -> dict[str, Any]:
 
 LIMIT = {"level": "organisation", "measure": "requests", "amount": 5}
 ROUTE = {"model": "r", "targets": [{"upstream": "acme", "model": "m"}]}
+RULE = {"when": {"tag": "private"}, "require": {"trust": "own"}}
 CHANGES = (
     Change("POST", "/api/keys", {"name": "dev", "project": "web"}, ("project.create", "key.create"), "/api/keys"),
     Change("DELETE", "/api/keys/dev", None, ("key.revoke",), "/api/keys/{key}"),
@@ -85,6 +86,10 @@ CHANGES = (
     Change("PUT", "/api/routes", ROUTE, ("route.create",), "/api/routes"),
     Change("PUT", "/api/routes", {**ROUTE, "deadline": 9}, ("route.update",), "/api/routes"),
     Change("DELETE", "/api/routes?model=r", None, ("route.remove",), "/api/routes"),
+    Change("PUT", "/api/rules/a", RULE, ("rule.create",), "/api/rules/{name}"),
+    Change("PUT", "/api/rules/b?before=a", RULE, ("rule.create",), "/api/rules/{name}"),
+    Change("POST", "/api/rules/b/move", {"after": "a"}, ("rule.move",), "/api/rules/{name}/move"),
+    Change("DELETE", "/api/rules/a", None, ("rule.remove",), "/api/rules/{name}"),
     Change("DELETE", "/api/upstreams/acme", None, ("upstream.remove",), "/api/upstreams/{name}"),
     Change(
         "POST", "/api/apply", whole(),

@@ -35,7 +35,8 @@ def test_a_node_is_shown_with_what_its_link_knows(gateway: Gateway) -> None:
     (there,) = gateway.client.get("/api/nodes").json()
 
     assert set(away) == set(there) == {
-        *("id", "name", "state", "online", "serving", "reason", "trust", "labels", "drained", "slots", "slots_cap"),
+        *("id", "name", "state", "online", "serving", "reason", "trust", "region", "labels", "drained"),
+        *("slots", "slots_cap"),
         *("lanes_busy", "lanes_parked", "in_flight", "queue", "idle_seconds", "online_since", "models", "runtimes"),
         *("hardware", "version", "platform", "address", "enrolled_at", "enrolled_by", "last_seen_at", "revoked_at"),
         *("ephemeral", "standing"),

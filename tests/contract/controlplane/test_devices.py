@@ -29,7 +29,7 @@ def test_a_machine_is_approved_by_the_code_it_shows(control: Control) -> None:
     assert devices.waiting(control, "other") == []
 
     typed = grant.user_code.replace("-", " ").lower()
-    made = devices.approve(control, "default", typed, Placing(labels=("desk",), trust=Trust.COMMUNITY), ADMIN)
+    made = devices.approve(control, "default", typed, Placing("", ("desk",), Trust.COMMUNITY, "eu"), ADMIN)
     answers = {devices.poll(control, machine.question(grant), HERE, ADDRESS) for _ in range(2)}
     view = nodes.show(control, "default", "Anna-s-PC")
 
@@ -37,6 +37,7 @@ def test_a_machine_is_approved_by_the_code_it_shows(control: Control) -> None:
     assert answer is not None
     assert (answer.node, answer.state) == (made.node, "active")
     assert (view.trust, view.labels, view.address, view.enrolled_by) == ("community", ("desk",), ADDRESS, "device")
+    assert view.region == "eu"
     assert devices.waiting(control, "default") == []
     with pytest.raises(Conflict, match="approved before"):
         devices.deny(control, "default", grant.user_code, ADMIN)

@@ -10,7 +10,7 @@ from intertie.controlplane.config import ConfigProblems
 from intertie.controlplane.control import Conflict, Control, Unknown
 from intertie.controlplane.limit_entries import LimitEntry
 from intertie.controlplane.member_entries import MemberChangeEntry, MemberEntry, Role
-from intertie.controlplane.rule_entries import RuleEntry
+from intertie.controlplane.rule_entries import DraftEntry
 from intertie.core import keys as form
 from intertie.core.policy.limits import Level, Measure
 from intertie.core.policy.windows import Per
@@ -177,7 +177,7 @@ def test_a_rule_about_somebody_must_know_them(control: Control) -> None:
     _add(control)
     entry = {"when": {"member": "ana@example.com"}, "require": {"trust": "own"}}
     with pytest.raises(ConfigProblems) as caught:
-        rules.drafted(control, "default", [RuleEntry.model_validate(entry)])
+        rules.drafted(control, "default", DraftEntry.model_validate({"rules": [entry]}))
     assert caught.value.problems[0].hint == "did you mean anna@example.com?"
 
 

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
-from intertie.controlplane import audit, nodes, routes, snapshot, upstreams
+from intertie.controlplane import audit, nodes, routes, rules, snapshot, upstreams
 from intertie.controlplane.control import Conflict, Control, Unknown
 from intertie.controlplane.entries import RouteEntry, UpstreamEntry
 from intertie.controlplane.nodes import LinkRefused, NodeChange
+from intertie.controlplane.rule_entries import RuleEntry
 from intertie.core.errors import BadCall
+from intertie.core.routing.reach import facts_of
+from intertie.core.routing.rules import Wish, unmet
 from intertie.core.terms import Price, Trust
 from intertie.core.wire.link import CloseCode
 from tests.contract.controlplane.applicants import (
@@ -104,6 +107,41 @@ def test_an_operator_names_and_sorts_nodes(control: Control) -> None:
     assert actions(control, "node.change") == [
         {"name": "big-rig", "was": "rig", "trust": "company", "labels": ["gpu", "lab"]}
     ]
+
+
+def test_an_operator_says_where_a_node_stands_and_the_node_cannot(control: Control) -> None:
+    """By token, later by command; rules see it, and what a machine reports about itself changes nothing of it."""
+    machine = enrolled(control, region="eu")
+    claims = {"region": "moon", "trust": "vendor", "labels": ["gpu"]}
+    nodes.report(control, "default", id_of(machine), {**REPORT, **claims, "hardware": claims})
+    before = snapshot.build(control)
+    upstream = before.upstreams[id_of(machine)]
+    assert (upstream.region, upstream.trust, before.nodes["default", "rig"].labels) == ("eu", Trust.OWN, frozenset())
+    facts = facts_of(upstream, "llama3:8b", before, None)
+    assert [unmet(Wish(region=(region,)), facts) for region in ("eu", "us")] == [
+        "",
+        "region us, and this is eu",
+    ]
+
+    changed = [
+        nodes.change(control, "default", "rig", NodeChange(region=region), ADMIN) for region in ("us", "us", None)
+    ]
+    assert [view.region for view in changed] == ["us", "us", ""]
+    assert snapshot.build(control).upstreams[id_of(machine)].region == ""
+    assert actions(control, "node.change") == [{"name": "rig", "region": None}, {"name": "rig", "region": "us"}]
+    assert nodes.report(control, "default", id_of(machine), {**REPORT, "models": [], **claims}).routes
+    assert nodes.show(control, "default", "rig").region == ""
+
+
+def test_a_node_that_rules_name_is_not_renamed(control: Control) -> None:
+    """The rule would be about nobody, and what it forbids be allowed."""
+    enrolled(control)
+    rules.put(control, "default", RuleEntry.model_validate({"name": "never", "forbid": {"upstream": "rig"}}))
+    with pytest.raises(Conflict, match="the rules never name the node rig"):
+        nodes.change(control, "default", "rig", NodeChange(name="other"), ADMIN)
+    assert nodes.change(control, "default", "rig", NodeChange(name="rig", slots=2), ADMIN).slots_cap == 2
+    rules.remove(control, "default", "never")
+    assert nodes.change(control, "default", "rig", NodeChange(name="other"), ADMIN).name == "other"
 
 
 def test_a_name_is_taken_once(control: Control) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from intertie.controlplane import audit, rules, snapshot
 from intertie.controlplane.apply import Changes, apply
 from intertie.controlplane.config import ConfigProblems
-from intertie.controlplane.control import Control
-from intertie.controlplane.rule_entries import RuleEntry, WishEntry
+from intertie.controlplane.control import Conflict, Control, Unknown
+from intertie.controlplane.outcome import Outcome
+from intertie.controlplane.rule_entries import MOST_RULES, DraftEntry, RuleEntry, WishEntry
+from intertie.controlplane.rules import Spot
+from intertie.core.errors import BadCall
 from intertie.core.routing.rules import Hours, Rule, When, Wish
 from intertie.core.terms import StrategyName, Trust
 from tests.contract.controlplane.documents import WHOLE, document
@@ -96,11 +101,141 @@ def test_a_draft_is_checked_and_changes_nothing(control: Control) -> None:
     """As if it were applied."""
     _apply(control, WHOLE + RULES)
     revision = snapshot.revision(control)
-    (made,) = rules.drafted(control, "default", [RuleEntry(forbid=WishEntry(upstream=["acme"]))])
+    (made,) = rules.drafted(control, "default", DraftEntry(rules=[RuleEntry(forbid=WishEntry(upstream=["acme"]))]))
     assert made == Rule("rule-1", forbid=Wish(upstream=("acme",)))
     with pytest.raises(ConfigProblems):
-        rules.drafted(control, "default", [RuleEntry(forbid=WishEntry(upstream=["acmee"]))])
+        rules.drafted(control, "default", DraftEntry(rules=[RuleEntry(forbid=WishEntry(upstream=["acmee"]))]))
     assert snapshot.revision(control) == revision
+
+
+def _entry(name: str | None, **more: Any) -> RuleEntry:
+    return RuleEntry.model_validate({"name": name, "prefer": {"region": "eu"}, **more})
+
+
+def _order(control: Control) -> list[str]:
+    return [rule.name for rule in snapshot.build(control).rules.get("default", ())]
+
+
+def test_one_rule_at_a_time(control: Control) -> None:
+    """Made at the end or at a place, replaced where it is, moved, removed; twice is as good as once."""
+    _apply(control, WHOLE + RULES)
+    assert rules.put(control, "default", _entry("last")) is Outcome.CREATED
+    assert rules.put(control, "default", _entry("first"), Spot(before="private-stays")) is Outcome.CREATED
+    assert rules.put(control, "default", _entry("last", when={"tag": "x"})) is Outcome.UPDATED
+    assert _order(control) == ["first", "private-stays", "rule-2", "cheap", "last"]
+    revision = snapshot.revision(control)
+    assert rules.put(control, "default", _entry("last", when={"tag": "x"})) is Outcome.UNCHANGED
+    assert rules.move(control, "default", "first", Spot(before="private-stays")).place == 1
+    assert snapshot.revision(control) == revision
+
+    assert rules.move(control, "default", "first", Spot(after="rule-2")).place == 3
+    assert rules.put(control, "default", _entry("last", when={"tag": "x"}), Spot(after="first")) is Outcome.UPDATED
+    assert _order(control) == ["private-stays", "rule-2", "first", "last", "cheap"]
+    rules.remove(control, "default", "rule-2")
+    view = rules.show(control, "default", "last")
+    assert (view.place, view.origin, view.says) == (3, "api", "when tag x: prefer region eu")
+    assert view.entry == {"name": "last", "when": {"tag": "x"}, "prefer": {"region": "eu"}}
+    assert [view.place for view in rules.list_(control, "default")] == [1, 2, 3, 4]
+    assert rules.list_(control, "other") == []
+
+
+def test_rules_made_by_command_stay_where_they_are_under_a_file(control: Control) -> None:
+    """Behind the rule that they followed; a file with the section, without it, or with fewer rules in it."""
+    _apply(control, WHOLE + RULES)
+    rules.put(control, "default", _entry("front"), Spot(before="private-stays"))
+    rules.put(control, "default", _entry("second"), Spot(after="rule-2"))
+    rules.put(control, "default", _entry("third"), Spot(after="second"))
+    revision = snapshot.revision(control)
+    again = _apply(control, WHOLE + RULES)
+    assert (again.created, again.updated, again.removed) == ((), (), ())
+    assert snapshot.revision(control) == revision
+    assert _order(control) == ["front", "private-stays", "rule-2", "second", "third", "cheap"]
+
+    first, _, last = (line for line in RULES.splitlines() if line.startswith("  -"))
+    assert _apply(control, f"{WHOLE}\nrules:\n{last}\n{first}\n").removed == ("rule rule-2",)
+    assert _order(control) == ["front", "cheap", "private-stays", "second", "third"]
+    assert _apply(control, WHOLE).removed == ("rule private-stays", "rule cheap")[::-1]
+    assert _order(control) == ["front", "second", "third"]
+
+
+def test_a_file_takes_over_what_it_lists_and_takes_back_what_was_changed(control: Control) -> None:
+    """As with routes and limits: the last to write it owns it."""
+    rules.put(control, "default", RuleEntry.model_validate({"name": "cheap", "prefer": {"price": 2.5, "region": "eu"}}))
+    last = RULES.splitlines()[-1]
+    assert "rule cheap" in _apply(control, f"{WHOLE}\nrules:\n{last}\n").unchanged
+    _apply(control, WHOLE + RULES)
+    assert [view.origin for view in rules.list_(control, "default")] == ["config"] * 3
+
+    rules.put(control, "default", _entry("cheap"))
+    assert rules.show(control, "default", "cheap").origin == "api"
+    rules.move(control, "default", "rule-2", Spot(before="private-stays"))
+    assert rules.show(control, "default", "rule-2").origin == "config"
+    assert set(_apply(control, WHOLE + RULES).updated) == {"rule private-stays", "rule rule-2", "rule cheap"}
+    assert snapshot.build(control).rules == {"default": EXPECTED}
+
+    rules.put(control, "default", _entry("cheap"))
+    assert "rule cheap" not in _apply(control, WHOLE).removed
+    assert _order(control) == ["cheap"]
+
+
+def test_a_rule_by_command_is_checked_like_one_of_a_file(control: Control) -> None:
+    """What it names, its own name, its place, and how many there are."""
+    _apply(control, WHOLE + RULES)
+    revision = snapshot.revision(control)
+    with pytest.raises(ConfigProblems) as caught:
+        rules.put(control, "default", _entry("x", when={"project": "wbe"}, forbid={"upstream": "acmee"}))
+    assert {one.path: one.hint for one in caught.value.problems} == {
+        "when.project": "did you mean web?",
+        "forbid.upstream": "did you mean acme?",
+    }
+    with pytest.raises(ConfigProblems, match="is required"):
+        rules.put(control, "default", _entry(None))
+    with pytest.raises(BadCall, match="take another name"):
+        rules.put(control, "default", _entry("rule-9"))
+    with pytest.raises(BadCall, match="by itself"):
+        rules.move(control, "default", "cheap", Spot(after="cheap"))
+    for attempt in (
+        lambda: rules.put(control, "default", _entry("x"), Spot(before="chaep")),
+        lambda: rules.move(control, "default", "chaep", Spot(before="cheap")),
+        lambda: rules.remove(control, "default", "chaep"),
+        lambda: rules.show(control, "default", "chaep"),
+    ):
+        with pytest.raises(Unknown, match=r"did you mean cheap\?"):
+            attempt()
+    assert snapshot.revision(control) == revision
+    assert rules.put(control, "default", _entry("rule-2")) is Outcome.UPDATED
+
+    for number in range(MOST_RULES - 3):
+        rules.put(control, "default", _entry(f"r{number}"))
+    with pytest.raises(Conflict, match="200 rules already"):
+        rules.put(control, "default", _entry("one-more"))
+
+
+def test_a_change_is_drafted_on_what_is_in_force(control: Control) -> None:
+    """One rule put, at its place, or removed; nothing changes."""
+    _apply(control, WHOLE + RULES)
+    revision = snapshot.revision(control)
+    put = {"put": {"name": "new", "forbid": {"upstream": "acme"}}, "before": "rule-2"}
+    made = rules.drafted(control, "default", DraftEntry.model_validate(put))
+    assert [rule.name for rule in made] == ["private-stays", "new", "rule-2", "cheap"]
+    assert made[1].forbid == Wish(upstream=("acme",))
+    made = rules.drafted(control, "default", DraftEntry.model_validate({"remove": "rule-2"}))
+    assert made == (EXPECTED[0], EXPECTED[2])
+    with pytest.raises(Unknown):
+        rules.drafted(control, "default", DraftEntry.model_validate({"remove": "rule-3"}))
+    assert snapshot.revision(control) == revision
+
+
+def test_what_commands_do_to_rules_is_in_the_trail(control: Control) -> None:
+    """One record per deed, also when places of others shift."""
+    _apply(control, WHOLE + RULES)
+    rules.put(control, "default", _entry("x"), Spot(before="private-stays"))
+    rules.move(control, "default", "x", Spot(after="cheap"))
+    rules.remove(control, "default", "x")
+    removed, moved, made = audit.list_(control, "default", limit=3)
+    assert [row.action for row in (made, moved, removed)] == ["rule.create", "rule.move", "rule.remove"]
+    assert moved.detail == {"before": {"position": 1}, "after": {"position": 4}}
+    assert made.detail["after"]["says"] == "always: prefer region eu"
 
 
 def test_every_change_of_a_rule_is_in_the_trail(control: Control) -> None:

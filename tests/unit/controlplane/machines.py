@@ -13,6 +13,7 @@ _VIEW = NodeView(
     name="",
     state="active",
     trust="own",
+    region="",
     labels=("gpu",),
     drained=False,
     slots=4,

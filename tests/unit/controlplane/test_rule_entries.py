@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from intertie.controlplane import config
+from intertie.controlplane import config, document
 from intertie.controlplane.config import ConfigProblems
-from intertie.controlplane.rule_entries import parse_hours
+from intertie.controlplane.rule_entries import DraftEntry, MoveEntry, RuleEntry, parse_hours, written
 from intertie.core.routing.rules import Hours, Rule, When, Wish
 from intertie.core.terms import Operation, Trust
 
@@ -122,6 +124,55 @@ def test_everything_wrong_is_told_at_once_with_the_nearest_name() -> None:
     assert "must not be negative" in found["rules[4].require.price"]
     assert "is a secret" in found["rules[5].when.header"]
     assert "already the name" in found["rules[7].name"]
+
+
+def test_no_rule_without_a_name_is_called_like_another() -> None:
+    """Its name would be that of its place."""
+    found = problems("- {name: rule-2, forbid: {trust: vendor}}\n- {prefer: {region: eu}}")
+    assert found == {"rules[1].name": "'rule-2' is already the name of rules[0] (names must differ)"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{name: a, when: {tag: x}, require: {trust: own}}",
+        "{name: b, when: {tag: [x, y], header: {x-a: 'b*'}, needs: [tools, vision]}, forbid: {price: 0.000001}}",
+        "{name: c, when: {hours: 'fri-mon 22:00-06:00', zone: Europe/Berlin}, prefer: {price: 12.5, region: [eu, us]}}",
+        "{name: d, when: {hours: 'sat,sun 00:00-24:00'}, prefer: {latency: 0.5}, forbid: {node_label: gpu}}",
+        "{name: e, when: {member: a@b.c, key: k, project: [p, q], model: 'gpt-*'}, require: {upstream: a}}",
+        "{name: f, when: {larger_than: 0, smaller_than: 9, content: card, operation: chat}, forbid: {price: 0}}",
+        "{name: g, prefer: {region: eu}}",
+    ],
+)
+def test_what_is_written_again_says_the_same(text: str) -> None:
+    """Rule to text and back, through YAML as people edit it."""
+    (rule,) = rules(f"- {text}")
+    again = document.read(document.write(written(rule)))
+    assert RuleEntry.model_validate(again).rule(1) == rule
+    if "hours" not in text:
+        assert again == document.read(text)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({}, "one of rules, put and remove"),
+        ({"rules": [], "remove": "a"}, "one of rules, put and remove"),
+        ({"put": {"name": "a", "prefer": {"region": "eu"}}, "before": "b", "after": "c"}, "keep one"),
+        ({"put": {"name": "a", "prefr": {}}}, "did you mean prefer"),
+    ],
+)
+def test_a_draft_is_one_thing(body: dict[str, Any], told: str) -> None:
+    """All rules, or one change of those in force."""
+    with pytest.raises(ConfigProblems, match=told):
+        config.receive_entry(DraftEntry, body)
+
+
+@pytest.mark.parametrize("body", [{}, {"before": "a", "after": "b"}])
+def test_a_move_goes_to_one_place(body: dict[str, str]) -> None:
+    """Next to one other rule."""
+    with pytest.raises(ConfigProblems, match="either `before` or `after`"):
+        config.receive_entry(MoveEntry, body)
 
 
 def test_a_rule_must_demand_something() -> None:

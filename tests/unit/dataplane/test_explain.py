@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from intertie.core.errors import BadCall, UpstreamDenied
+from intertie.core.routing.room import Room
 from intertie.core.routing.rules import Rule, When, Wish
 from intertie.core.terms import Trust
 from intertie.dataplane.explain import Question, explain
@@ -31,6 +32,23 @@ def test_each_candidate_is_told_with_its_reason() -> None:
         ("name-up1", True, "listed at 2"),
         ("name-up0", False, "rule private-stays requires trust own, and this is vendor"),
     ]
+
+
+def test_each_candidate_is_told_with_what_rules_may_ask_about_it() -> None:
+    """Of a node its labels, too."""
+    play = Playbook([], [], rooms={"up1": Room(open=True, slots=1)})
+    rows = {name: replace(one, region={"up0": "us", "up1": "eu"}[name]) for name, one in play.current.upstreams.items()}
+    ((place, node),) = play.current.nodes.items()
+    near = Rule("near", require=Wish(region=("eu",)))
+    nodes = {place: replace(node, labels=frozenset({"lab", "gpu"}))}
+    play.current = replace(play.current, upstreams=rows, nodes=nodes, rules={"org": (near,)})
+    found = explain(play.dataplane, "org", Question("m"))
+    assert [(one.upstream, one.allowed, one.region, one.labels) for one in found.candidates] == [
+        ("name-up1", True, "eu", ("gpu", "lab")),
+        ("name-up0", False, "us", ()),
+    ]
+    assert found.candidates[1].why == "rule near requires region eu, and this is us"
+    assert found.candidates[1].trust is Trust.VENDOR
 
 
 def test_the_error_is_told_that_the_caller_would_get() -> None:

@@ -146,6 +146,12 @@ def told(rule: Rule) -> str:
     return f"when {conditions}: {wanted}" if conditions else f"always: {wanted}"
 
 
+def span(hours: Hours) -> str:
+    """Days and hours as people write them, without the zone: `sat,sun 00:00-24:00`."""
+    days = "" if len(hours.days) == len(DAYS) else ",".join(DAYS[day] for day in sorted(hours.days)) + " "
+    return days + "-".join(f"{minutes // 60:02d}:{minutes % 60:02d}" for minutes in (hours.start, hours.end))
+
+
 def _conditions(when: When) -> str:
     lists = (
         *(("key", when.key), ("project", when.project), ("member", when.member), ("tag", when.tag)),
@@ -156,9 +162,7 @@ def _conditions(when: When) -> str:
     parts += [f"more than {when.larger_than} tokens"] if when.larger_than is not None else []
     parts += [f"fewer than {when.smaller_than} tokens"] if when.smaller_than is not None else []
     if (hours := when.hours) is not None:
-        span = "-".join(f"{minutes // 60:02d}:{minutes % 60:02d}" for minutes in (hours.start, hours.end))
-        days = "" if len(hours.days) == len(DAYS) else ",".join(DAYS[day] for day in sorted(hours.days)) + " "
-        parts.append(f"hours {days}{span} {hours.zone}")
+        parts.append(f"hours {span(hours)} {hours.zone}")
     return " and ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Members: people, the keys that are theirs, and whose each request was."""
+"""Members: people, the keys that are theirs, and whose each request was. Regions of nodes."""
 
 from __future__ import annotations
 
@@ -30,3 +30,5 @@ def upgrade() -> None:
             "fk_api_keys_members", "members", ["organisation", "member"], ["organisation", "email"]
         )
     op.add_column("requests", sa.Column("member", NAME))
+    op.add_column("nodes", sa.Column("region", NAME))
+    op.add_column("enrolment_tokens", sa.Column("region", NAME))
