@@ -26,7 +26,8 @@ _TAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/=@+-]{0,63}")
 _INTEGER: Final = msgspec.json.Decoder(int)
 _EMPTY: Final = (b"[]", b"null", b"{}")
 _PICTURES: Final = (b'"image_url"', b'"input_image"')
-_ATTACHMENT: Final = re.compile(rb';base64,[^"]*')
+_ATTACHMENT: Final = re.compile(rb'("(?:url|image_url|file_data)"\s*:\s*"data:[^"]{0,100};base64,)[^"]*')
+"""In the place of one: in a text the quotation marks would be escaped, so words cannot pass for it."""
 _ESCAPE: Final = re.compile(rb'\\(?:u00([0-7][0-9A-Fa-f])|([nrtbf"/\\]))')
 _NOBODY: Final[frozenset[str]] = frozenset()
 
@@ -128,7 +129,7 @@ def _content(rules: Iterable[Rule], call: Call) -> frozenset[str]:
 def _plain(raw: bytes) -> bytes:
     """Raw JSON without attachments and with its escapes resolved, so that none of them hides a word's beginning."""
     if b";base64," in raw:
-        raw = _ATTACHMENT.sub(b"", raw)
+        raw = _ATTACHMENT.sub(rb"\1", raw)
     return _ESCAPE.sub(_unescaped, raw) if b"\\" in raw else raw
 
 

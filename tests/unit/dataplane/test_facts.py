@@ -117,6 +117,14 @@ async def test_content_hidden_in_an_escape_is_found_and_in_a_picture_is_not_look
     )
 
 
+async def test_content_behind_words_that_look_like_an_attachment_is_found() -> None:
+    """Only attachments are passed over, not what says so of itself."""
+    play = ruled(Rule("stay", When(content=("card",)), require=OWN))
+    words = "see ;base64, and pay with 4111 1111 1111 1111"
+    reply = await play.run(messages=[{"role": "user", "content": words}])
+    assert reply.headers["x-intertie-target"] == "name-up1/inner"
+
+
 async def test_the_books_have_what_rules_saw_and_never_what_was_said() -> None:
     """Facts and plan; headers only where a rule asks; and none of it in the log."""
     play = ruled(Rule("r", When(header={"x-team": "*"}), prefer=OWN))
