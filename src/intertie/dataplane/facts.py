@@ -28,7 +28,10 @@ _EMPTY: Final = (b"[]", b"null", b"{}")
 _PICTURES: Final = (b'"image_url"', b'"input_image"')
 _ATTACHMENT: Final = re.compile(rb'("(?:url|image_url|file_data)"\s*:\s*"data:[^"]{0,100};base64,)[^"]*')
 """In the place of one: in a text the quotation marks would be escaped, so words cannot pass for it."""
-_ESCAPE: Final = re.compile(rb'\\(?:u00([0-7][0-9A-Fa-f])|([nrtbf"/\\]))')
+_ESCAPE: Final = re.compile(rb'\\(?:u([0-9A-Fa-f]{4}(?:\\u[0-9A-Fa-f]{4})*)|([nrtbf"/\\]))')
+_NESTED: Final = 4
+"""How deep JSON is looked for in strings of JSON: the arguments of tool calls are such strings."""
+_PLAIN_ESCAPE: Final = re.compile(rb"\\u00(?!22|5[Cc])([2-7][0-9A-Fa-f])")
 _NOBODY: Final[frozenset[str]] = frozenset()
 
 
@@ -84,10 +87,10 @@ def needs(call: Call) -> frozenset[str]:
     found = []
     if any(bytes(fields[name]) not in _EMPTY for name in ("tools", "functions") if name in fields):
         found.append("tools")
-    if any(mark in bytes(fields[name]) for name in ("messages", "input") if name in fields for mark in _PICTURES):
+    if any(mark in _spelled(fields[name]) for name in ("messages", "input") if name in fields for mark in _PICTURES):
         found.append("vision")
     shape = fields.get("response_format")
-    if shape is not None and b'"json_schema"' in bytes(shape):
+    if shape is not None and b'"json_schema"' in _spelled(shape):
         found.append("json_schema")
     return frozenset(found) if found else _NOBODY
 
@@ -130,11 +133,21 @@ def _plain(raw: bytes) -> bytes:
     """Raw JSON without attachments and with its escapes resolved, so that none of them hides a word's beginning."""
     if b";base64," in raw:
         raw = _ATTACHMENT.sub(rb"\1", raw)
-    return _ESCAPE.sub(_unescaped, raw) if b"\\" in raw else raw
+    for _ in range(_NESTED):
+        if b"\\" not in raw:
+            break
+        raw = _ESCAPE.sub(_unescaped, raw)
+    return raw
 
 
 def _unescaped(found: re.Match[bytes]) -> bytes:
-    code, letter = found.groups()
-    if code is not None:
-        return bytes.fromhex(code.decode())
+    codes, letter = found.groups()
+    if codes is not None:
+        return bytes.fromhex(codes.replace(b"\\u", b"").decode()).decode("utf-16-be", "replace").encode()
     return letter if letter in b'"/\\' else b" "
+
+
+def _spelled(raw: msgspec.Raw) -> bytes:
+    """Raw JSON with letters for those escapes that need none, which no client that means well sends."""
+    plain = bytes(raw)
+    return _PLAIN_ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), plain) if b"\\u00" in plain else plain

@@ -51,6 +51,18 @@ def test_needs_are_read_from_the_members() -> None:
     assert needs(call(messages=talk, tools=[], response_format={"type": "text"})) == frozenset()
 
 
+@pytest.mark.parametrize("name", ["image_url", "input_image", "json_schema"])
+def test_a_need_is_read_however_its_name_is_spelled(name: str) -> None:
+    """JSON has more than one way to write a letter; quotation marks inside a text stay what they are."""
+    spelled = "".join(f"\\u{ord(letter):04x}" for letter in name)
+    raw = msgspec.Raw(b'[{"role":"user","content":[{"type":"%b"}]}]' % spelled.encode())
+    talk = msgspec.Raw(b'[{"role":"user","content":"what is \\u0022%b\\u0022?"}]' % spelled.encode())
+    field = "response_format" if name == "json_schema" else "messages"
+    made = call()
+    assert needs(replace(made, fields={field: raw}))
+    assert not needs(replace(made, fields={field: talk}))
+
+
 def test_the_smallest_bound_of_output_counts() -> None:
     """One that is no number is the upstream's to refuse."""
     assert largest_output(call(max_tokens=50, max_completion_tokens=20)) == 20
@@ -115,6 +127,26 @@ async def test_content_hidden_in_an_escape_is_found_and_in_a_picture_is_not_look
     assert (await play.run(messages=[{"role": "user", "content": content}])).headers["x-intertie-target"] == (
         "name-up0/inner"
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("iban", "to\nDE89370400440532013000"),
+        ("phone", "call\n+49 (151) 2345-6789"),
+        ("card", "4111\u00a01111\u00a01111\u00a01111"),
+        ("card", "\U0001d7d2\U0001d7cf\U0001d7cf\U0001d7cf1111 1111 1111"),
+    ],
+)
+@pytest.mark.parametrize("depth", [0, 1, 2])
+async def test_content_in_the_arguments_of_a_tool_call_is_found(kind: str, text: str, depth: int) -> None:
+    """They are JSON in a string of JSON, with escapes of escapes."""
+    for _ in range(depth):
+        text = json.dumps({"text": text})
+    tool = {"id": "c", "type": "function", "function": {"name": "f", "arguments": text}}
+    play = ruled(Rule("stay", When(content=(kind,)), require=OWN))
+    reply = await play.run(messages=[{"role": "assistant", "tool_calls": [tool]}])
+    assert reply.headers["x-intertie-target"] == "name-up1/inner"
 
 
 async def test_content_behind_words_that_look_like_an_attachment_is_found() -> None:

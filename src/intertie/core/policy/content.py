@@ -7,6 +7,7 @@ holes, not a promise: it finds what is written in the usual ways.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -22,8 +23,15 @@ _SECRET: Final = re.compile(
 )
 
 
+_SHORTEST_IBAN: Final = 15
+_REMEMBERED: Final = 20_000
+"""Characters whose plain form is kept."""
+
+
 def classes(text: bytes, wanted: Iterable[str]) -> frozenset[str]:
-    """Which of the `wanted` classes occur in the text (raw JSON will do). Linear in its length."""
+    """Which of the `wanted` classes occur in the text (UTF-8; raw JSON will do). Linear in its length."""
+    if not text.isascii():
+        text = text.decode("utf-8", "replace").translate(_PLAIN).encode()
     return frozenset(name for name in wanted if _FINDERS[name](text))
 
 
@@ -47,13 +55,44 @@ def _iban(text: bytes) -> bool:
 
 def _is_iban(plain: str) -> bool:
     """Whether it is one, or one followed by words in capitals that the pattern took along."""
-    for length in range(min(len(plain), 34), 14, -1):
-        number = "".join(str(int(letter, 36)) for letter in plain[4:length] + plain[:4])
-        if int(number) % 97 == 1:
+    end = int(plain[0], 36) * 10_000 + int(plain[1], 36) * 100 + int(plain[2:4])
+    rest = 0
+    for length, letter in enumerate(plain[4:34], 5):
+        value = int(letter, 36)
+        rest = (rest * (100 if value > 9 else 10) + value) % 97
+        if length >= _SHORTEST_IBAN and (rest * 1_000_000 + end) % 97 == 1:
             return True
     return False
 
 
+class _Plain(dict[int, int | None]):
+    """Other ways to write what the patterns ask for, each worked out when first met: digits of any script, wide letters
+    and signs, spaces and dashes of any kind stand for the plain ones; what nobody sees is left out.
+    """
+
+    def __missing__(self, code: int) -> int | None:
+        found = _plain(chr(code))
+        if len(self) < _REMEMBERED:
+            self[code] = found
+        return found
+
+
+def _plain(letter: str) -> int | None:
+    code, kind = ord(letter), unicodedata.category(letter)
+    if code < 0x80:
+        return code
+    if kind == "Nd":
+        return 48 + unicodedata.digit(letter)
+    if 0xFF01 <= code <= 0xFF5E:
+        return code - 0xFEE0
+    if kind == "Zs":
+        return 32
+    if kind == "Pd" or letter == "\N{MINUS SIGN}":
+        return 45
+    return None if kind == "Cf" or 0xFE00 <= code <= 0xFE0F else code
+
+
+_PLAIN: Final = _Plain()
 _FINDERS: Final[dict[str, Callable[[bytes], bool]]] = {
     "card": _card,
     "email": lambda text: _EMAIL.search(text) is not None,
