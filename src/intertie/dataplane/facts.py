@@ -20,7 +20,7 @@ from intertie.dataplane.parts import Dataplane
 
 MOST_TAGS: Final = 16
 LONGEST_HEADER: Final = 400
-"""Characters of a header's value that rules see; the rest is left out of the books, too."""
+"""Characters of a header that rules ask for: it is kept in the books."""
 
 _TAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/=@+-]{0,63}")
 _INTEGER: Final = msgspec.json.Decoder(int)
@@ -109,13 +109,17 @@ def largest_output(call: Call) -> int | None:
 
 
 def _headers(rules: Iterable[Rule], sent: Mapping[bytes, bytes]) -> dict[str, str]:
-    """Those that some rule asks for."""
-    wanted = {name for rule in rules for name in rule.when.header}
-    return {
-        name: value.decode("latin-1")[:LONGEST_HEADER]
-        for name in wanted
-        if (value := sent.get(name.encode("latin-1"))) is not None
-    }
+    """Those that some rule asks for. Raises `BadCall` for one too long: cut short, it might pass a rule unseen."""
+    found = {}
+    for name in {name for rule in rules for name in rule.when.header}:
+        value = sent.get(name.encode("latin-1"))
+        if value is not None:
+            if len(value) > LONGEST_HEADER:
+                raise BadCall(
+                    f"'{name}' may have {LONGEST_HEADER} characters: a rule asks for it.", code="header_too_long"
+                )
+            found[name] = value.decode("latin-1")
+    return found
 
 
 def _content(rules: Iterable[Rule], call: Call) -> frozenset[str]:

@@ -157,6 +157,15 @@ async def test_content_behind_words_that_look_like_an_attachment_is_found() -> N
     assert reply.headers["x-intertie-target"] == "name-up1/inner"
 
 
+async def test_a_header_too_long_to_be_seen_whole_is_refused_where_a_rule_asks_for_it() -> None:
+    """What stands at its end must not pass unheard."""
+    groups = b"sales, " * 60 + b"secret"
+    for name, status in ((b"x-groups", 400), (b"x-other", 200)):
+        play = ruled(Rule("stay", When(header={"x-groups": "*secret"}), require=OWN))
+        play.exchange.headers = {**play.exchange.headers, name: groups}
+        assert (await play.run()).status == status
+
+
 async def test_the_books_have_what_rules_saw_and_never_what_was_said() -> None:
     """Facts and plan; headers only where a rule asks; and none of it in the log."""
     play = ruled(Rule("r", When(header={"x-team": "*"}), prefer=OWN))

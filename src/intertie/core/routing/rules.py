@@ -46,7 +46,7 @@ class When(msgspec.Struct, frozen=True):
     header: Mapping[str, str] = {}
     """Lower-case name -> pattern with `*` and `?`."""
     model: tuple[str, ...] = ()
-    """Patterns with `*` and `?`."""
+    """Patterns with `*` and `?`. Case does not count: to some upstreams it does not, either."""
     operation: tuple[Operation, ...] = ()
     needs: tuple[str, ...] = ()
     """Capabilities the call needs: `tools`, `vision`, `json_schema`."""
@@ -161,14 +161,26 @@ def holds(when: When, call: CallFacts) -> bool:
         and (not when.project or call.project in when.project)
         and (not when.tag or not call.tags.isdisjoint(when.tag))
         and (not when.operation or call.operation in when.operation)
-        and (not when.model or any(fnmatch.fnmatchcase(call.model, one) for one in when.model))
-        and all(fnmatch.fnmatchcase(call.headers.get(name, ""), one) for name, one in when.header.items())
+        and (not when.model or any(_fits(call.model.lower(), one.lower()) for one in when.model))
+        and all(_any_fits(call.headers.get(name, ""), one) for name, one in when.header.items())
         and (not when.needs or not call.needs.isdisjoint(when.needs))
         and (when.larger_than is None or call.tokens > when.larger_than)
         and (when.smaller_than is None or call.tokens < when.smaller_than)
         and (not when.content or not call.content.isdisjoint(when.content))
         and (when.hours is None or when.hours.holds(call.at))
     )
+
+
+def _any_fits(value: str, pattern: str) -> bool:
+    """A header that was sent twice has its values with commas between them: any of them counts, and the whole."""
+    if _fits(value, pattern):
+        return True
+    return "," in value and any(_fits(one.strip(), pattern) for one in value.split(","))
+
+
+def _fits(text: str, pattern: str) -> bool:
+    """`*` and `?` stand for anything; brackets for themselves."""
+    return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))
 
 
 def unmet(wish: Wish, target: TargetFacts) -> str:

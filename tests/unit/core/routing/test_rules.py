@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from intertie.core.routing.rules import Hours, Rule, TargetFacts, When, Wish, applying, holds, judge, unmet
 from intertie.core.terms import CallFacts, Operation, Price, Trust
 
-CALL = CallFacts("dev", "web", "gpt-4o", Operation.CHAT, frozenset({"private"}), {"x-team": "blue"},
+HEADERS = {"x-team": "blue", "x-groups": "sales, hr, [internal] lab"}
+CALL = CallFacts("dev", "web", "gpt-4o", Operation.CHAT, frozenset({"private"}), HEADERS,
                  frozenset({"tools"}), 1000, None, frozenset({"card"}))  # fmt: skip
 OWN = TargetFacts("rig", Trust.OWN, "eu", frozenset({"gpu"}), Price(0, 0), 0.4)
 VENDOR = TargetFacts("acme", Trust.VENDOR, "us", frozenset(), Price(1_000_000, 9_000_000), 1.5)
@@ -28,6 +29,11 @@ VENDOR = TargetFacts("acme", Trust.VENDOR, "us", frozenset(), Price(1_000_000, 9
         (When(header={"x-team": "bl*"}), True),
         (When(header={"x-other": "?*"}), False),
         (When(model=("gpt-*",)), True),
+        (When(model=("GPT-4O",)), True),
+        (When(header={"x-groups": "[internal]*"}), True),
+        (When(header={"x-groups": "hr"}), True),
+        (When(header={"x-groups": "sales, hr, [internal] lab"}), True),
+        (When(header={"x-groups": "sale"}), False),
         (When(operation=(Operation.EMBEDDING,)), False),
         (When(needs=("vision",)), False),
         (When(larger_than=999), True),
