@@ -12,7 +12,7 @@ from intertie.core.errors import UpstreamError
 from intertie.core.routing.docket import Docket
 from intertie.core.routing.plan import plan
 from intertie.core.routing.rules import Rule, Wish
-from intertie.core.routing.strategies.fastest import EXPLORED, STALE
+from intertie.core.routing.strategies.fastest import EXPLORED, SPARING, STALE
 from intertie.core.terms import CallFacts, Operation, Price, StrategyName, Trust
 from tests.unit.core.routing.grid import MODEL, Behaviour, Simulation, call, caller
 
@@ -68,7 +68,7 @@ def test_fastest_finds_the_fast_one_follows_within_thirty_seconds_and_comes_back
 
 @pytest.mark.parametrize("rate", [0.5, 5.0, 15.0])
 def test_exploration_is_never_starved_and_never_runs_away(rate: float) -> None:
-    """Each target is asked at least every twenty seconds and a call, and the others get about their small share."""
+    """Each target is asked at least every twenty seconds and some calls, and the others get about their small share."""
     sim = simulation(StrategyName.FASTEST, taking(0.2))
     start = sim.now
     sim.arrivals(rate=rate, seconds=300)
@@ -76,9 +76,45 @@ def test_exploration_is_never_starved_and_never_runs_away(rate: float) -> None:
     for name in PRICES:
         times = [start, *(when for when, who in sim.sends if who == name), start + 300]
         longest = max(later - earlier for earlier, later in pairwise(times))
-        assert longest <= STALE + 3 / rate
+        assert longest <= STALE + 2 * (SPARING + 1) / rate
     others = 1 - sim.share(start + 60, start + 300)["dear"]
     assert others <= EXPLORED + 2 / STALE / rate + 0.03
+
+
+WORLDS = 60
+SIZES = (100, 3_000, 20_000)
+
+
+@pytest.mark.parametrize("seed", range(WORLDS))
+def test_whatever_the_targets_the_fastest_is_found_and_left_within_thirty_seconds_and_nobody_is_forgotten(
+    seed: int,
+) -> None:
+    """Random worlds: two to six targets, each half as fast again as the next, calls of one to three sizes at any rate
+    from one in four seconds up; the best one becomes slow, or hangs, at some moment."""
+    rng = Random(seed)
+    sizes = rng.sample(SIZES, rng.randint(1, 3))
+    rate = rng.choice((0.25, 1.0, 4.0, 15.0)) * len(sizes)
+    first = rng.uniform(0.1, 0.4)
+    speeds = {f"t{n}": first * 1.6**n for n in range(rng.randint(2, 6))}
+    round_ = SPARING * len(sizes) * (len(speeds) - 1) / rate  # seconds in which all others of all sizes have their turn
+    known = 1060.0 + 2 * round_
+    slowed = known + rng.uniform(60, 120)
+    left, end = slowed + 30, slowed + 180 + round_
+    behaviours = {name: taking(speed) for name, speed in speeds.items()}
+    behaviours["t0"] = taking(first, later=rng.choice((4.0, 30.0)) * speeds["t1"], since=slowed)
+    names = rng.sample(list(speeds), len(speeds))
+    sim = Simulation(StrategyName.FASTEST, {name: behaviours[name] for name in names}, seed=seed)
+    sim.docket = lambda: Docket(replace(FACTS, tokens=rng.choice(sizes)), noting=False)
+    sim.arrivals(rate=rate, seconds=end - 1000)
+    sim.run(end - 1000)
+
+    learning = min(1 / SPARING, len(sizes) * (len(names) - 1) / STALE / rate) + EXPLORED + 0.08
+    assert sim.share(known, slowed)["t0"] >= 1 - learning
+    assert sim.share(left, end)["t0"] <= learning
+    assert sim.share(left + round_, end)["t1"] >= 1 - learning
+    for name in names:
+        times = [1000.0, *(when for when, who in sim.sends if who == name), end]
+        assert max(later - earlier for earlier, later in pairwise(times)) <= STALE + 4 * round_
 
 
 def test_a_target_that_hangs_is_left_before_anything_of_it_ends() -> None:

@@ -77,9 +77,10 @@ class _Mean:
 class _Cell:
     """Calls of one kind (streamed or whole) and size class."""
 
-    __slots__ = ("first", "per_token")
+    __slots__ = ("begun_at", "first", "per_token")
 
     def __init__(self) -> None:
+        self.begun_at = -math.inf
         self.first = _Mean()
         """Seconds to the first output; of a whole answer, to its end."""
         self.per_token = _Mean()
@@ -113,8 +114,12 @@ class Traffic:
         target = self._targets.get(key)
         if target is None:
             target = self._make(key)
-        target.begun_at = now
-        ticket = Ticket(key, _cell(tokens, stream), now)
+        kind = _cell(tokens, stream)
+        cell = target.cells.get(kind)
+        if cell is None:
+            cell = target.cells[kind] = _Cell()
+        target.begun_at = cell.begun_at = now
+        ticket = Ticket(key, kind, now)
         target.running[ticket] = None
         return ticket
 
@@ -123,9 +128,7 @@ class Traffic:
         target = self._targets.get(ticket.key)
         if target is None or target.running.pop(ticket, _ABSENT) is _ABSENT or output is None:
             return
-        cell = target.cells.get(ticket.cell)
-        if cell is None:
-            cell = target.cells[ticket.cell] = _Cell()
+        cell = target.cells[ticket.cell]
         took = now - ticket.began
         streamed = bool(ticket.cell & _STREAMED)
         cell.first.add(now, took if ticket.first is None or not streamed else ticket.first)
@@ -155,27 +158,27 @@ class Traffic:
         target = self._targets.get(key)
         return 0 if target is None else len(target.running)
 
-    def idle(self, key: TargetKey, now: float) -> float:
-        """Seconds since it was last sent anything; infinite for one never asked."""
+    def idle(self, key: TargetKey, now: float, tokens: int, *, stream: bool) -> float:
+        """Seconds since it was last sent a call of this kind and size class; infinite if it never was."""
         target = self._targets.get(key)
-        return math.inf if target is None else now - target.begun_at
+        cell = None if target is None else target.cells.get(_cell(tokens, stream))
+        return math.inf if cell is None else now - cell.begun_at
 
     def expected(self, key: TargetKey, now: float, tokens: int, output: int, *, stream: bool) -> float | None:
         """Seconds until a call of this size would be answered whole; `None` if nothing is known of the target.
 
         Measured in calls of its own kind and size class, else in those nearest to it. Calls that wait for their first
-        output count for what they have waited already: a target that hangs is slow before anything of it ends.
+        output longer than is usual with them count at once: a target that hangs is slow before anything of it ends.
         """
         target = self._targets.get(key)
         if target is None:
             return None
-        wanted = _cell(tokens, stream)
-        waited = _waited(target, now)
-        for near in _NEAREST[wanted]:
+        late = _late(target, now, stream=stream)
+        for near in _NEAREST[_cell(tokens, stream)]:
             cell = target.cells.get(near)
             if cell is not None and cell.first.value is not None:
-                return max(cell.first.value, waited) + output * (cell.per_token.value or 0.0)
-        return waited if waited > 0.0 else None
+                return cell.first.value + late + output * (cell.per_token.value or 0.0)
+        return late if late > 0.0 else None
 
     def first_output(self, key: TargetKey, now: float) -> float | None:
         """Measured seconds to the first output of streams, of the newest size class; `None` if nothing fresh is known.
@@ -185,7 +188,7 @@ class Traffic:
         target = self._targets.get(key)
         if target is None:
             return None
-        means = [cell.first for number, cell in target.cells.items() if number & _STREAMED]
+        means = [cell.first for kind, cell in target.cells.items() if kind & _STREAMED]
         newest = max(means, key=lambda mean: mean.at, default=None)
         return newest.value if newest is not None and now - newest.at <= FRESH else None
 
@@ -231,10 +234,18 @@ _NEAREST: Final = {
 """Cell -> all cells, the ones to ask first in front: its own kind before the other, near sizes before far ones."""
 
 
-def _waited(target: _Target, now: float) -> float:
-    """What the oldest attempt without output has waited. A whole answer shows nothing before its end: half counts."""
+def _late(target: _Target, now: float, *, stream: bool) -> float:
+    """How much longer than usual the oldest attempt without output has waited already.
+
+    A whole answer shows nothing before its end, and some are long: it counts half, and says nothing of streams.
+    """
+    late, kinds = 0.0, {0, _STREAMED} if not stream else {_STREAMED}
     for ticket in target.running:
-        if ticket.first is None:
-            age = now - ticket.began
-            return age if ticket.cell & _STREAMED else age / 2
-    return 0.0
+        kind = ticket.cell & _STREAMED
+        if ticket.first is None and kind in kinds:
+            kinds.discard(kind)
+            waited = (now - ticket.began) * (1.0 if kind else 0.5)
+            late = max(late, waited - (target.cells[ticket.cell].first.value or 0.0))
+            if not kinds:
+                break
+    return late

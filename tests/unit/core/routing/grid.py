@@ -206,9 +206,9 @@ class Simulation:
         except NoTarget as error:
             self._refused(error.retry_after)
             return
-        self._ask(list(planned), tried=0, last=None)
+        self._ask(list(planned), 0, None, made.facts.tokens if made is not None else 0)
 
-    def _ask(self, left: list[Candidate], tried: int, last: UpstreamError | None) -> None:
+    def _ask(self, left: list[Candidate], tried: int, last: UpstreamError | None, tokens: int) -> None:
         while left and tried < 3:
             chosen = left.pop(0)
             if not self.world.health.admit(chosen.key, self.now):
@@ -217,14 +217,14 @@ class Simulation:
                 self.world.health.release(chosen.key, self.now)
                 self._end("retry_budget_exhausted")
                 return
-            self._send(chosen, left, tried, extra=last is not None)
+            self._send(chosen, left, tried, tokens, extra=last is not None)
             return
         if last is None:
             self._refused(self.world.health.earliest([(name, MODEL) for name in self.behaviours], self.now))
         else:
             self._end(last.code)
 
-    def _send(self, chosen: Candidate, left: list[Candidate], tried: int, *, extra: bool) -> None:
+    def _send(self, chosen: Candidate, left: list[Candidate], tried: int, tokens: int, *, extra: bool) -> None:
         name = chosen.upstream.id
         taken = name not in self._nodes or self._busy[name] < self._nodes[name][0]
         if taken:
@@ -233,7 +233,7 @@ class Simulation:
             self._occupy(name, 1)
         else:
             took, error = 0.25, NodeBusy("x")
-        ticket = self.world.traffic.begin(chosen.key, self.now, 100, stream=True)
+        ticket = self.world.traffic.begin(chosen.key, self.now, tokens, stream=True)
 
         def done() -> None:
             ticket.first = took
@@ -247,7 +247,7 @@ class Simulation:
                 self._end("ok")
             else:
                 self.world.health.failure(chosen.key, error, self.now)
-                self._ask(left, tried + 1, error)
+                self._ask(left, tried + 1, error, tokens)
 
         self.at(self.now + took, done)
 

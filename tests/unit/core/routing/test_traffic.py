@@ -95,12 +95,29 @@ def test_failures_teach_nothing_and_leave_no_trace() -> None:
     assert seconds(made, 1.0) is None
 
 
-def test_idleness_counts_from_the_last_send() -> None:
-    """Infinite for a target never asked."""
+def test_idleness_counts_from_the_last_send_of_the_same_kind_and_size() -> None:
+    """Infinite for a target never asked so: what was learned of small calls does not keep large ones fresh."""
     made = Traffic()
-    assert made.idle(A, 5.0) == float("inf")
+    assert made.idle(A, 5.0, 1, stream=True) == float("inf")
     made.begin(A, 5.0, 1, stream=True)
-    assert made.idle(A, 12.0) == 7.0
+    assert made.idle(A, 12.0, 500, stream=True) == 7.0
+    assert made.idle(A, 12.0, 1, stream=False) == float("inf")
+    assert made.idle(A, 12.0, 50_000, stream=True) == float("inf")
+
+
+def test_a_long_whole_answer_or_a_large_input_does_not_make_small_streams_look_slow() -> None:
+    """What counts is what somebody waits longer than usual; a stream that hangs counts for everybody."""
+    made = Traffic()
+    ask(made, 0.0, 0.2, 0.2)
+    ask(made, 0.0, 5.0, 5.0, tokens=50_000)
+    ask(made, 0.0, 0.0, 8.0, stream=False)
+    made.begin(A, 100.0, 100, stream=False)
+    assert seconds(made, 160.0) == pytest.approx(0.2)
+    assert seconds(made, 160.0, stream=False) == pytest.approx(30.0)
+    made.begin(A, 160.0, 50_000, stream=True)
+    assert seconds(made, 164.0) == pytest.approx(0.2)
+    assert seconds(made, 175.0) == pytest.approx(0.2 + 10.0)
+    assert seconds(made, 175.0, tokens=50_000) == pytest.approx(15.0)
 
 
 def test_a_first_output_is_forgotten_so_that_a_ceiling_does_not_shut_out_for_ever() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from random import Random
 from typing import Final
@@ -16,7 +17,9 @@ from intertie.core.terms import Call, StrategyName
 EXPLORED: Final = 0.04
 """Share of calls that go to another target than the best, by chance."""
 STALE: Final = 20.0
-"""Seconds after which a target that was sent nothing gets the next call."""
+"""Seconds after which a target that was sent nothing of a kind and size gets the next such call."""
+SPARING: Final = 5.0
+"""At most one call in so many refreshes a stale target: where calls are rare, all would be stale always."""
 
 
 class Fastest:
@@ -32,23 +35,42 @@ class Fastest:
         """By tier, then by expected seconds; what nobody measured comes last in its tier, unless it is explored. Nodes
         that nobody measured share among themselves.
 
-        Explored is the first tier only, and never a node without a free slot: its call would have to wait.
+        Explored is the first tier only, and never a node without a free slot: its call would have to wait. Of calls for
+        which rules prefer some targets, only those are explored: the others would come behind them all the same.
         """
         timed = sorted((_timed(one, call, known) for one in targets), key=lambda one: (*one.turn(), one.position))
         order = evened(timed, rng)
-        others = [one for one in order[1:] if one.target.tier == order[0].target.tier and not _full(one)]
-        if not others or not known.exploring:
-            return order
-        stalest = max(others, key=lambda one: known.traffic.idle(one.key, known.now))
-        chosen = None
-        if known.traffic.idle(stalest.key, known.now) >= STALE:
-            chosen = stalest
-        elif rng.random() < EXPLORED:
-            chosen = rng.choice(others)
+        chosen = _explored(order, call, known, rng) if known.exploring else None
         if chosen is None:
             return order
+        ahead = [one for one in order if one.target.tier < chosen.target.tier]
         first = replace(chosen, why=f"asked to keep its figures fresh; {chosen.why}")
-        return [first, *(one for one in order if one is not chosen)]
+        return [*ahead, first, *(one for one in order[len(ahead) :] if one is not chosen)]
+
+
+def _explored(order: Sequence[Candidate], call: Call, known: Known, rng: Random) -> Candidate | None:
+    """Who gets this call instead of the best one of those that rules prefer most, if anybody.
+
+    By chance and not by turns: one that never gets what it is chosen for, because its credentials or limits are spent,
+    must not stand in the way of the others.
+    """
+    preferred = max(one.preferred for one in order)
+    best, *rest = (one for one in order if one.preferred == preferred)
+    others = [one for one in rest if one.target.tier == best.target.tier and not _full(one)]
+    if not others:
+        return None
+    rested, *idle = (
+        known.traffic.idle(one.key, known.now, known.tokens, stream=call.stream) for one in (best, *others)
+    )
+    if rested == math.inf:
+        return None
+    if rng.random() < EXPLORED:
+        return rng.choice(others)
+    stale = [one for one, seconds in zip(others, idle, strict=True) if seconds >= STALE]
+    if stale and min(idle) >= SPARING * rested:
+        return rng.choice(stale)
+    new = [one for one, seconds in zip(others, idle, strict=True) if seconds == math.inf]
+    return rng.choice(new) if new else None
 
 
 def _timed(one: Candidate, call: Call, known: Known) -> Candidate:
