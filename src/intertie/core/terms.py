@@ -274,9 +274,9 @@ class Snapshot(msgspec.Struct, frozen=True):
 class Considered(msgspec.Struct, frozen=True, omit_defaults=True):
     """One target of a plan, as explanations and books show it: why it was left out, or what gave it its place.
 
-    `score` is what its strategy compared, in its own unit; lower is better. `base` is its place before rules;
-    `None` if health, room or reach kept it out, whatever rules say. `setback` put it behind others whatever rules
-    prefer: 1 just back, 2 full, 4 degraded, summed. `latency` in seconds is there where a rule asked; 0: not measured.
+    `score` is what its strategy compared; lower is better. `base` is its place before rules; `None` if health, room or
+    reach kept it out, whatever rules say. `setback` put it behind others whatever rules prefer: 1 just back, 2 full, 4
+    degraded, summed. `latency` (s) is there where a rule asked; 0: not measured. `via`: a fallback to that model.
     """
 
     upstream: str
@@ -287,6 +287,7 @@ class Considered(msgspec.Struct, frozen=True, omit_defaults=True):
     base: float | None = None
     setback: int = 0
     latency: float | None = None
+    via: str = ""
 
 
 class CallFacts(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -306,8 +307,7 @@ class CallFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     """The largest output the caller allows."""
     content: frozenset[str] = frozenset()
     """Classes of content that some rule asks for and that were found."""
-    trust: Trust = Trust.VENDOR
-    """The caller's ceiling."""
+    trust: Trust = Trust.VENDOR  # the caller's ceiling
     at: float = 0.0
 
 

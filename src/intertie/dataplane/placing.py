@@ -11,7 +11,7 @@ from intertie.core.routing.candidate import Candidate
 from intertie.core.routing.docket import Docket
 from intertie.core.routing.plan import plan
 from intertie.core.routing.resolve import resolve
-from intertie.core.routing.rules import Rule, applying
+from intertie.core.routing.rules import applying_to_either
 from intertie.core.terms import Considered
 from intertie.dataplane.attempt import answer
 from intertie.dataplane.exchange import Exchange
@@ -71,25 +71,15 @@ def _elsewhere(x: Exchange, model: str, stage: int, d: Dataplane) -> tuple[Candi
     try:
         route = resolve(call, x.caller, x.snapshot)
         if x.facts is not None:
-            docket = Docket(x.facts, _both(x, model))
+            rules = x.snapshot.rules.get(x.caller.organisation, ())
+            docket = Docket(x.facts, applying_to_either(rules, x.facts, model))
         return plan(call, x.caller, route, x.snapshot, d, d.monotonic(), docket)
     except GatewayError:
         return None
     finally:
         if docket is not None:
-            x.plan += tuple(_behind(one, stage) for one in docket.considered)
+            x.plan += tuple(_behind(one, model, stage) for one in docket.considered)
 
 
-def _both(x: Exchange, model: str) -> tuple[Rule, ...]:
-    """The rules for the model that was asked for, and those for the one that is to answer, in their order."""
-    assert x.facts is not None
-    assert x.caller is not None
-    rules: tuple[Rule, ...] = x.snapshot.rules.get(x.caller.organisation, ())
-    found = (*applying(rules, x.facts), *applying(rules, replace(x.facts, model=model)))
-    return tuple(rule for rule in rules if rule in found)
-
-
-def _behind(one: Considered, stage: int) -> Considered:
-    """What rules keep out of it stays out of a replay: the rules for its own model are not in the record."""
-    base = one.base if one.allowed else None
-    return replace(one, base=base, setback=one.setback + _STAGE * stage, why=f"fallback; {one.why}")
+def _behind(one: Considered, model: str, stage: int) -> Considered:
+    return replace(one, setback=one.setback + _STAGE * stage, why=f"fallback; {one.why}", via=model)

@@ -6,7 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from intertie.core.errors import UpstreamUnreachable
-from intertie.core.routing.rules import Rule, When, Wish
+from intertie.core.routing.reach import facts_of
+from intertie.core.routing.replay import Past, Place, Tried, replay
+from intertie.core.routing.rules import Rule, TargetFacts, When, Wish
 from intertie.core.terms import Caller, Route, State, Target, Trust
 from tests.support.playbook import CALLER, Playbook, Script
 
@@ -119,3 +121,32 @@ async def test_a_sticky_route_remembers_who_answered() -> None:
     held = play.dataplane.traffic.holder(docket.conversation, play.dataplane.monotonic())
     assert held is not None
     assert (held.key, held.tokens) == (("up0", "inner"), 4)
+
+
+@pytest.mark.parametrize("failing", [False, True])
+async def test_what_is_written_down_of_a_fallback_replays_to_who_answered(failing: bool) -> None:
+    """Under the rules that spoke of either model then: preferences of both, and who they keep out."""
+    rules = (
+        Rule("second", When(model=("large",)), prefer=Wish(upstream=("name-up2", "name-up3"))),
+        Rule("last", When(model=("m",)), prefer=Wish(upstream=("name-up3",))),
+        Rule("never", When(model=("large",)), forbid=Wish(upstream=("name-up4",))),
+    )
+    down: list[Script | Exception] = [UpstreamUnreachable("x")] * 2 if failing else []
+    play = falling([rejected("content_filter")], [good()], [good()], [*down, good()], [good()], rules=rules)
+    targets = tuple(Target(f"up{n}", "inner") for n in range(1, 5))
+    play.current = replace(
+        play.current, routes={**play.current.routes, ("org", "large"): Route("org", "large", targets)}
+    )
+    reply = await play.run()
+    assert reply.headers["x-intertie-target"] == ("name-up2/inner" if failing else "name-up3/inner")
+
+    account, ups = play.settled, {one.name: one for one in play.current.upstreams.values()}
+    assert account.facts is not None
+    attempts = tuple(Tried(a.upstream, a.model, a.state, a.usage, a.cost, a.duration_ms) for a in account.attempts)
+    past = Past("r", "m", account.facts, account.plan, attempts)
+
+    def of(place: Place, latency: float | None) -> TargetFacts | None:
+        return facts_of(ups[place[0]], place[1], play.current, latency)
+
+    assert replay(past, rules, of).place == (account.attempts[-1].upstream, "inner")
+    assert replay(past, rules[2:], of).place == ("name-up1", "inner")

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from intertie.core.routing.rules import Rule, TargetFacts, applying, judge
+from intertie.core.routing.rules import Rule, TargetFacts, applying, applying_to_either, judge
 from intertie.core.terms import CallFacts, Considered, State, Usage
 
 Place = tuple[str, str]
@@ -69,7 +69,7 @@ def replay(past: Past, rules: Sequence[Rule], facts_of: FactsOf) -> Replayed:
     and that the targets which were to be asked before the one that answered did not answer. Under the rules that were
     in force this yields the very placement that is recorded.
     """
-    found = applying(rules, past.facts)
+    found = {"": applying(rules, past.facts)}
     passed = _passed_over(past)
     best: tuple[tuple[int, int, int, float], Place, str] | None = None
     refusal = ""
@@ -78,7 +78,9 @@ def replay(past: Past, rules: Sequence[Rule], facts_of: FactsOf) -> Replayed:
         facts = facts_of(place, one.latency)
         if facts is None or place in passed:
             continue
-        verdict = judge(found, facts)
+        if one.via not in found:
+            found[one.via] = applying_to_either(rules, past.facts, one.via)
+        verdict = judge(found[one.via], facts)
         if not verdict.allowed:
             refusal = verdict.why if place == past.place else refusal or verdict.why
             continue

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
+from msgspec.structs import replace
 
 from intertie.core.terms import CallFacts, Operation, Price, Trust
 
@@ -108,6 +109,12 @@ class Verdict(NamedTuple):
 def applying(rules: Sequence[Rule], call: CallFacts) -> tuple[Rule, ...]:
     """The rules whose conditions this call meets, in order."""
     return tuple(rule for rule in rules if holds(rule.when, call))
+
+
+def applying_to_either(rules: Sequence[Rule], call: CallFacts, model: str) -> tuple[Rule, ...]:
+    """The rules for this call, and those for the same one asking for `model`, in order: what holds for a fallback."""
+    other = replace(call, model=model)
+    return tuple(rule for rule in rules if holds(rule.when, call) or holds(rule.when, other))
 
 
 def judge(rules: Sequence[Rule], target: TargetFacts) -> Verdict:
