@@ -87,9 +87,18 @@ def settlement(x: Exchange, now: float) -> Settlement | None:
         overhead_ms=round(max(0.0, now - x.started - x.upstream_seconds) * 1000, 3),
         cache=x.cache,
         plan=x.plan,
-        facts=x.facts if x.facts is not None and (x.plan or x.facts.tags) else None,
+        facts=x.facts if x.plan or _tells(x) else None,
         saved=None if x.replayed is None else x.replayed.cost,
     )
+
+
+def _tells(x: Exchange) -> bool:
+    """Whether the facts have what rules may ask and the row of the request does not tell."""
+    facts = x.facts
+    if facts is None:
+        return False
+    asked = x.route is not None and facts.model != x.route.model
+    return asked or bool(facts.tags or facts.needs or facts.headers or facts.content)
 
 
 def _node(upstream: Upstream) -> str:

@@ -187,6 +187,34 @@ async def test_a_plain_call_writes_no_plan_down() -> None:
     assert (play.settled.plan, play.settled.facts) == ((), None)
 
 
+@pytest.mark.parametrize(
+    ("headers", "fields", "routed"),
+    [
+        ({b"x-intertie-tags": b"a"}, {}, "m"),
+        ({}, {"tools": [{"type": "function"}]}, "m"),
+        ({b"x-team": b"red"}, {}, "m"),
+        ({}, {"messages": [{"role": "user", "content": "a@b.example"}]}, "m"),
+        ({}, {}, "*"),
+    ],
+)
+async def test_what_a_draft_of_rules_may_ask_is_written_down_of_calls_that_no_rule_is_for(
+    headers: dict[bytes, bytes], fields: dict[str, Any], routed: str
+) -> None:
+    """One target, and nothing to decide today; a draft would have to know."""
+    play = Playbook([Script(BODY, headers=JSON)])
+    when = When(tag=("other",), header={"x-team": "*"}, content=("email",))
+    route = replace(play.current.routes["org", "m"], model=routed)
+    play.current = replace(
+        play.current, rules={"org": (Rule("r", when, require=OWN),)}, routes={("org", routed): route}
+    )
+    play.exchange.headers = {**play.exchange.headers, **headers}
+    await play.run(**fields)
+    facts = play.settled.facts
+    assert facts is not None
+    assert facts.model == "m"
+    assert facts.tags or facts.needs or facts.headers or facts.content or routed == "*"
+
+
 async def test_what_rules_restrict_is_told_to_the_cache() -> None:
     """Calls under other restrictions must not share answers; preferences restrict nothing."""
     texts = []
