@@ -6,9 +6,9 @@ Works from metadata only: no content was ever recorded.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean, median
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -24,6 +24,8 @@ LIMIT: Final = 100_000
 """Requests replayed, the newest."""
 _MOVES: Final = 100
 _OUTPUTS: Final = 1000
+_UNANSWERED: Final = frozenset((State.FAILED, State.INTERRUPTED))
+"""How the last attempt of a call ended which elsewhere would have been answered whole."""
 
 
 class Move(msgspec.Struct, frozen=True):
@@ -75,32 +77,66 @@ def simulate(
     until: float | None = None,
 ) -> Simulation:
     """Replay the requests of a span (UTC seconds). Flush the loader first. Blocking, and longer than most."""
+    run = _Run(organisation, snapshot, rules)
     with control.database.read() as connection:
-        found = list(records.past(connection, organisation, since, until, limit=LIMIT))
-    return _Run(organisation, snapshot, rules, found).result()
+        if any(wish.latency is not None for rule in rules for wish in (rule.require, rule.prefer, rule.forbid) if wish):
+            run.measure(records.past(connection, organisation, since, until, limit=LIMIT))
+        for past in records.past(connection, organisation, since, until, limit=LIMIT):
+            run.add(past)
+    return run.result()
+
+
+class _Call(NamedTuple):
+    """What is kept of a replayed call until all are known: many are replayed, so no plan and no fact."""
+
+    id: str
+    was: Place | None
+    now: Place | None
+    why: str
+    cost_was: int | None
+    spent: int | None
+    """What it costs where it goes; also unknown as long as `usual` is to be priced."""
+    usual: tuple[str, int, int | None] | None
+    """(route, input tokens, most output) of a call that used nothing then and would use what is usual."""
+    took: int | None
 
 
 class _Run:
-    def __init__(self, organisation: str, snapshot: Snapshot, rules: Sequence[Rule], found: list[Past]) -> None:
+    def __init__(self, organisation: str, snapshot: Snapshot, rules: Sequence[Rule]) -> None:
         self._rules = rules
         self._snapshot = snapshot
-        self._found = found
+        self._calls: list[_Call] = []
         self._upstreams = {
             one.name: one for one in snapshot.upstreams.values() if one.organisation == organisation
         }  # fmt: skip
         self._seen = snapshot.rules.get(organisation, ())
         self._took: dict[Place, list[int]] = defaultdict(list)
-        self._first: dict[Place, list[int]] = defaultdict(list)
-        self._usages: dict[str, list[Usage]] = defaultdict(list)
+        self._outputs: dict[str, list[int]] = defaultdict(list)
+        self._latency: dict[Place, float] = {}
+
+    def measure(self, found: Iterable[Past]) -> None:
+        """Learn how long targets took to their first output, for rules that ask it of calls of which none did then."""
+        first: dict[Place, list[int]] = defaultdict(list)
         for past in found:
             for tried in past.attempts:
-                if tried.state is State.OK:
-                    self._took[tried.place].append(tried.duration_ms)
-                    self._usages[past.route].append(tried.usage)
-                    if tried.ttft_ms is not None:
-                        self._first[tried.place].append(tried.ttft_ms)
-        self._median = {place: median(values) for place, values in self._took.items()}
-        self._latency = {place: median(values) / 1000 for place, values in self._first.items()}
+                if tried.state is State.OK and tried.ttft_ms is not None:
+                    first[tried.place].append(tried.ttft_ms)
+        self._latency = {place: median(values) / 1000 for place, values in first.items()}
+
+    def add(self, past: Past) -> None:
+        """Replay a call."""
+        for tried in past.attempts:
+            if tried.state is State.OK:
+                self._took[tried.place].append(tried.duration_ms)
+                if len(outputs := self._outputs[past.route]) < _OUTPUTS:
+                    outputs.append(tried.usage.output)
+        was, (now, why) = past.place, replay(past, self._rules, self._facts)
+        usual = None
+        spent = past.cost
+        if was != now:
+            spent, usual = self._cost(past, now)
+        took = past.attempts[-1].duration_ms if past.attempts else None
+        self._calls.append(_Call(past.request_id, was, now, why, past.cost, spent, usual, took))
 
     def result(self) -> Simulation:
         counts = {"unchanged": 0, "moved": 0, "refused": 0, "answered": 0}
@@ -108,25 +144,23 @@ class _Run:
         was_sum = now_sum = unknown = 0
         was_times: list[float] = []
         now_times: list[float] = []
-        for past in self._found:
-            was = past.place
-            now, why = replay(past, self._rules, self._facts)
-            kind = _kind(was, now)
+        medians = {place: median(values) for place, values in self._took.items()}
+        for one in self._calls:
+            kind = _kind(one.was, one.now)
             counts[kind] += 1
-            after = past.cost if kind == "unchanged" else self._cost(past, now)
-            if past.cost is None or after is None:
+            after = self._priced(one)
+            if one.cost_was is None or after is None:
                 unknown += 1
             else:
-                was_sum, now_sum = was_sum + past.cost, now_sum + after
+                was_sum, now_sum = was_sum + one.cost_was, now_sum + after
             if kind != "unchanged":
-                moves[_shown(was), _shown(now), why].append((past.request_id, past.cost, after))
-            took = past.attempts[-1].duration_ms if past.attempts else None
-            later = took if kind == "unchanged" else self._median.get(now) if now is not None else None
-            if took is not None and later is not None:
-                was_times.append(took)
+                moves[_shown(one.was), _shown(one.now), one.why].append((one.id, one.cost_was, after))
+            later = one.took if kind == "unchanged" else medians.get(one.now) if one.now is not None else None
+            if one.took is not None and later is not None:
+                was_times.append(one.took)
                 now_times.append(later)
         return Simulation(
-            requests=len(self._found),
+            requests=len(self._calls),
             **counts,
             cost_was=was_sum,
             cost_now=now_sum,
@@ -135,7 +169,7 @@ class _Run:
             latency_now_ms=round(fmean(now_times), 1) if now_times else None,
             moves=tuple(sorted((_move(*group) for group in moves.items()), key=lambda one: -one.requests)[:_MOVES]),
             blind=self._blind(),
-            complete=len(self._found) < LIMIT,
+            complete=len(self._calls) < LIMIT,
         )
 
     def _facts(self, place: Place, latency: float | None) -> TargetFacts | None:
@@ -149,27 +183,30 @@ class _Run:
         upstream: Upstream | None = self._upstreams.get(place[0])
         return upstream.models.get(place[1]) if upstream is not None else None
 
-    def _cost(self, past: Past, now: Place | None) -> int | None:
-        """Tokens as recorded at the price of where it would go; failed attempts before it cost what they did."""
-        if now is None:
-            return 0
-        if not past.attempts:
-            return cost(self._usual(past), self._price(now))
-        *before, last = past.attempts
-        spent = cost(last.usage, self._price(now))
-        sums = [one.cost for one in before]
-        if spent is None or None in sums:
-            return None
-        return spent + sum(value for value in sums if value is not None)
+    def _cost(self, past: Past, now: Place | None) -> tuple[int | None, tuple[str, int, int | None] | None]:
+        """What it costs where it would go, as far as that is known yet, and what else is to be priced.
 
-    def _usual(self, past: Past) -> Usage:
-        """What a call that nobody answered would have used: its own input, and the route's usual output."""
-        usages = self._usages.get(past.route, ())[:_OUTPUTS]
-        if not usages:
-            return Usage(input=past.facts.tokens, output=past.facts.output or 0, estimated=True)
-        usual = round(median(one.output for one in usages))
-        bounded = usual if past.facts.output is None else min(usual, past.facts.output)
-        return Usage(input=past.facts.tokens, output=bounded, estimated=True)
+        Tokens as recorded, at today's price there; failed attempts before it cost what they did. One that nobody
+        answered would have used what is usual on its route.
+        """
+        if now is None:
+            return 0, None
+        costs = [one.cost for one in past.attempts[:-1]]
+        spent = None if None in costs else sum(one or 0 for one in costs)
+        if not past.attempts or past.attempts[-1].state in _UNANSWERED:
+            return spent, (past.route, past.facts.tokens, past.facts.output)
+        priced = cost(past.attempts[-1].usage, self._price(now))
+        return (None if spent is None or priced is None else spent + priced), None
+
+    def _priced(self, one: _Call) -> int | None:
+        if one.usual is None or one.spent is None or one.now is None:
+            return one.spent
+        route, tokens, most = one.usual
+        outputs = self._outputs.get(route)
+        output = round(median(outputs)) if outputs else most or 0
+        usage = Usage(input=tokens, output=output if most is None else min(output, most), estimated=True)
+        priced = cost(usage, self._price(one.now))
+        return None if priced is None else one.spent + priced
 
     def _blind(self) -> tuple[str, ...]:
         """Only what rules asked for at the time was read from calls."""

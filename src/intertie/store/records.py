@@ -21,9 +21,9 @@ _FACTS: Final = msgspec.json.Decoder(CallFacts)
 def past(
     connection: sa.Connection, organisation: str, since: float | None, until: float | None, *, limit: int
 ) -> Iterator[Past]:
-    """The newest `limit` requests that began within a span (UTC seconds), newest first, as far as they were placed.
+    """The newest `limit` requests that were placed and began within a span (UTC seconds), newest first.
 
-    Left out: answers from the cache, and what was refused before anybody could be asked.
+    Not placed are answers from the cache, and what was refused before anybody could be asked. A page is in memory.
     """
     r = requests.c
     query = sa.select(requests).where(r.organisation == organisation)
@@ -31,18 +31,20 @@ def past(
     query = query.where(r.started_at < until) if until is not None else query
     before: int | None = None
     given = 0
-    while given < limit:
+    while True:
         page = query if before is None else query.where(r.seq < before)
-        rows = connection.execute(page.order_by(r.seq.desc()).limit(min(PAGE, limit - given))).mappings().all()
+        rows = connection.execute(page.order_by(r.seq.desc()).limit(PAGE)).mappings().all()
         if not rows:
             return
         before = rows[-1]["seq"]
         tried = _tried(connection, organisation, [row["request_id"] for row in rows])
         for row in rows:
-            given += 1
             attempted = tried.get(row["request_id"], ())
             if attempted or row["plan"] is not None:
                 yield _past(row, tuple(attempted))
+                given += 1
+                if given == limit:
+                    return
 
 
 def one(connection: sa.Connection, organisation: str, request_id: str) -> Past | None:
