@@ -129,7 +129,7 @@ class _Planner:
         health, now = self._conditions.health, self._now
         if len(eligible) == 1 and health.standing(eligible[0].key, now) is Standing.READY:
             only = self._ordered(eligible)
-            return only, only
+            return _full_last(only), only
         usable: list[Candidate] = []
         out: dict[TargetKey, Candidate] = {}
         resting: dict[TargetKey, Candidate] = {}
@@ -297,7 +297,7 @@ def _absence(away: Sequence[Candidate]) -> str:
 def _full_last(order: Sequence[Candidate]) -> Sequence[Candidate]:
     """Nodes without a free slot behind everything that has room; else in the same order."""
     full = [candidate for candidate in order if _is_full(candidate)]
-    if not full or len(full) == len(order):
+    if not full:
         return order
     return [
         *(candidate for candidate in order if not _is_full(candidate)),

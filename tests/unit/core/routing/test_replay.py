@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from intertie.core.errors import NoTarget, UpstreamUnreachable
@@ -155,6 +156,20 @@ def test_a_refused_request_may_be_answered_under_a_draft() -> None:
     past = Past("r", "chat", FACTS, plan_, ())
     assert past.place is None
     assert replay(past, (), of).place == ("own", MODEL)
+
+
+@pytest.mark.parametrize("nodes", [("rig",), ("rig", "lab")])
+def test_full_nodes_come_behind_whoever_has_room_under_a_draft_too(nodes: tuple[str, ...]) -> None:
+    """Nobody else was allowed, so the call waited for a slot; where the vendor is allowed, it goes there."""
+    world = World()
+    world.rooms = dict.fromkeys(nodes, room(0))
+    snap = snapshot([*(upstream(name, trust=Trust.OWN, provider=NODE) for name in nodes), upstream("vendor")])
+    rules = (Rule("stay", require=Wish(trust=Trust.OWN)),)
+    docket = Docket(facts(), rules)
+    first, *_ = plan(call(), caller(), route(*nodes, "vendor"), snap, world, NOW, docket)
+    past = Past("r", "chat", facts(), docket.considered, (tried(first.upstream.id),))
+    assert replay(past, rules, against(snap)).place == past.place
+    assert replay(past, (), against(snap)).place == ("vendor", MODEL)
 
 
 def test_targets_of_a_fallback_come_behind_all_of_the_route() -> None:
