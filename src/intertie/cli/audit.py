@@ -199,11 +199,15 @@ def _told(detail: dict[str, Any]) -> str:
     if isinstance(before, dict) and isinstance(after, dict):
         del shown["before"], shown["after"]
         names = dict.fromkeys([*before, *after])
+        if "says" in names:  # a rule in words, which is enough for people
+            names.pop("rule", None)
         shown |= {name: f"{_word(before.get(name))} -> {_word(after.get(name))}" for name in names}
     elif isinstance(one := after if before is None else before, dict):
         shown.pop("before", None)
         shown.pop("after", None)
         shown = {**one, **shown}
+        if "says" in shown:
+            shown.pop("rule", None)
     for name in ("since", "created_at", "revoked_at", "removed_at"):
         if isinstance(shown.get(name), int | float):
             shown[name] = moment(shown[name])
@@ -214,7 +218,7 @@ def _told(detail: dict[str, Any]) -> str:
 
 def _word(value: object) -> str:
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return ", ".join(map(str, value)) or "none"
     if isinstance(value, dict):
         return ", ".join(f"{name} {inner}" if inner not in ({}, None) else str(name) for name, inner in value.items())
     return "-" if value is None else str(value)

@@ -92,12 +92,14 @@ def changed(
 
     Of an update only what differs is told, as `before` and `after`. No difference, no record.
     """
-    before, after = _told(item.before), _told(item.after)
+    before, after = _plain(item.before), _plain(item.after)
     if before == after:
         return
     if before is not None and after is not None:
         names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
         before, after = ({name: look.get(name) for name in names} for look in (before, after))
+    else:
+        before, after = _telling(before), _telling(after)
     deed = verb or ("create" if before is None else "remove" if after is None else "update")
     looks = {name: look for name, look in (("before", before), ("after", after)) if look is not None}
     called = {"name": item.name} if item.name else {}
@@ -136,9 +138,13 @@ def _words(text: str, most: int) -> str:
     return text[:most].encode("utf-8", "replace").decode()
 
 
-def _told(look: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Without what says nothing, and with enumerations as their words."""
+def _plain(look: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """With enumerations as their words."""
     if look is None:
         return None
-    plain = {name: value.value if isinstance(value, Enum) else value for name, value in look.items()}
-    return {name: value for name, value in plain.items() if value not in (None, "", (), [], {})}
+    return {name: value.value if isinstance(value, Enum) else value for name, value in look.items()}
+
+
+def _telling(look: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Without what says nothing."""
+    return look and {name: value for name, value in look.items() if value not in (None, "", (), [], {})}

@@ -89,7 +89,8 @@ def _record(connection: Connection, control: Control, by: Actor, old: RuleRow | 
 
 
 def _look(row: RuleRow | None) -> dict[str, Any] | None:
-    return None if row is None else {"position": row.position, "says": told(row.rule())}
+    """For the audit trail: in words, and whole, since words round numbers and run together."""
+    return None if row is None else {"position": row.position, "says": told(row.rule()), "rule": row.content}
 
 
 def _check(connection: Connection, organisation: str, entries: Sequence[RuleEntry]) -> None:

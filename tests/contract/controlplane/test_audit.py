@@ -6,12 +6,13 @@ import logging
 
 import pytest
 
-from intertie.controlplane import audit, nodes, tokens
+from intertie.controlplane import apply, audit, nodes, tokens
 from intertie.controlplane.audit import Actor
 from intertie.controlplane.control import Control, Unknown
 from intertie.controlplane.enrolment import EnrolmentRefused
 from tests.contract.controlplane.applicants import ADDRESS, ADMIN, Clock, Machine, at_time, make_token
 from tests.contract.controlplane.conftest import NOW
+from tests.contract.controlplane.documents import document
 
 
 def _trail(control: Control) -> list[tuple[str, str]]:
@@ -72,6 +73,17 @@ def test_the_trail_is_read_page_by_page(control: Control) -> None:
         after = page[-1].seq
 
     assert seen == [str(number) for number in range(24, -1, -1)]
+
+
+@pytest.mark.parametrize(("before", "after"), [("", ", models: []"), (", models: []", "")])
+def test_all_and_none_are_not_the_same(control: Control, before: str, after: str) -> None:
+    """A key for no model that becomes one for every model must not do so unseen."""
+    for models in (before, after):
+        apply.apply(control, "default", document(f"projects: [{{name: web, keys: [{{name: dev{models}}}]}}]"))
+    update = next(row for row in audit.list_(control, "default") if row.action.startswith("key."))
+    assert update.action == "key.update"
+    assert update.detail["before"] == {"models": None if not before else []}
+    assert update.detail["after"] == {"models": None if not after else []}
 
 
 def test_no_record_holds_a_token(control: Control) -> None:

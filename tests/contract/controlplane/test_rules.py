@@ -113,6 +113,26 @@ def test_every_change_of_a_rule_is_in_the_trail(control: Control) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("prefer: {price: 123.4567}", "prefer: {price: 123.4568}"),
+        ("prefer: {latency: 10.00001}", "prefer: {latency: 10.00002}"),
+        (
+            'when: {header: {x-a: "b", x-c: "d"}}, forbid: {trust: vendor}',
+            'when: {header: {x-a: "b and header x-c d"}}, forbid: {trust: vendor}',
+        ),
+    ],
+)
+def test_two_rules_that_read_alike_are_two_rules_in_the_trail(control: Control, before: str, after: str) -> None:
+    """Words round and run together; what changed is recorded all the same."""
+    for rule in (before, after):
+        _apply(control, f"{WHOLE}\nrules:\n  - {{name: r, {rule}}}\n")
+    newest = next(row for row in audit.list_(control, "default") if row.action.startswith("rule."))
+    assert newest.action == "rule.update"
+    assert newest.detail["before"] != newest.detail["after"]
+
+
 def test_routes_keep_their_options_and_upstreams_their_region(control: Control) -> None:
     """Strategy, sticky and fallback reach the snapshot; applying again changes nothing."""
     text = WHOLE.replace("company, enabled", "company, region: eu-west, enabled").replace(
