@@ -90,7 +90,7 @@ def verify(lines: Iterable[bytes], *, public_key: bytes | None = None, anchors: 
     for number, raw in enumerate(lines, 1):
         try:
             check.take(number, _parsed(raw))
-        except Unreadable as wrong:
+        except (Unreadable, RecursionError) as wrong:  # some can just be read, and are too deep to be written again
             check.wrong(number, check.seq, "unreadable", str(wrong))
         if len(check.problems) >= MOST_PROBLEMS:
             break
@@ -239,11 +239,11 @@ class _Check:
                 told = f"the export has no end behind record {self.seq}: it was cut off" if lines else "it is empty"
                 self.wrong(lines + 1, self.seq, "truncated", told)
             for seq in sorted(self._anchors):
+                told = f"record {seq}, known from elsewhere, is not here: "
                 if seq > self._before[0]:
-                    told = (
-                        f"record {seq}, known from elsewhere, is not here: the end is missing, or this is an old copy"
-                    )
-                    self.wrong(lines, seq, "old", told)
+                    self.wrong(lines, seq, "old", told + "the end is missing, or this is an old copy")
+                elif seq < self._before[0]:
+                    self.wrong(1, seq, "missing", told + f"this export begins behind record {self._before[0]}")
                 elif seq == self._before[0] and self._anchors[seq] != self._before[1]:
                     self.wrong(1, seq, "altered", f"record {seq} is not the one known from elsewhere")
         return Verdict(
@@ -289,15 +289,18 @@ def anchors_in(lines: Iterable[bytes], *, public_key: bytes | None, organisation
             raise Unreadable("the older export is broken itself, or of another organisation")
         return [Anchor(verdict.last, verdict.head)] if verdict.last else []
     for raw in known:
-        note = json.loads(raw)
-        if note["organisation"] == organisation and public_key is not None:
+        try:
+            note = json.loads(raw)
+            if note["organisation"] != organisation or public_key is None:
+                continue
             parts = (organisation.encode(), _number(note["seq"]), bytes.fromhex(note["hash"]), _at(note["at"]))
             message = _packed(b"intertie audit 1 checkpoint", *parts)
-            try:
-                Ed25519PublicKey.from_public_bytes(public_key).verify(bytes.fromhex(note["signature"]), message)
-            except InvalidSignature:
-                raise Unreadable("the note was not signed by this gateway") from None
-            return [Anchor(note["seq"], note["hash"])]
+            Ed25519PublicKey.from_public_bytes(public_key).verify(bytes.fromhex(note["signature"]), message)
+        except InvalidSignature:
+            raise Unreadable("the note was not signed by this gateway") from None
+        except (ValueError, TypeError, LookupError, OverflowError, RecursionError, struct.error):
+            raise Unreadable("it is neither an export nor a note of this gateway") from None
+        return [Anchor(note["seq"], note["hash"])]
     return []
 
 
@@ -311,7 +314,7 @@ def _parsed(raw: bytes) -> dict[str, Any]:
         same = json.dumps(line, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n" == text
     except (ValueError, RecursionError):
         raise Unreadable("the line is not JSON in ASCII") from None
-    if not isinstance(line, dict) or line.get("kind") not in MEMBERS:
+    if not isinstance(line, dict) or not isinstance(line.get("kind"), str) or line["kind"] not in MEMBERS:
         raise Unreadable("the line is of no known kind")
     if not same:
         raise Unreadable("the line is not in canonical form: it was written by something else")

@@ -102,6 +102,8 @@ def test_a_whole_export_is_clean() -> None:
         (lambda e: [*e[:3], e[3].replace(b'":"', b'": "', 1), *e[4:]], "unreadable"),
         (lambda e: [*e[:3], e[3][:-1], *e[4:]], "unreadable"),
         (lambda e: [*e[:3], b"[" * 100_000 + b"\n", *e[4:]], "unreadable"),
+        (lambda e: [*e[:3], altered(e[3], kind=[]), *e[4:]], "unreadable"),
+        (lambda e: [*e[:3], altered(e[3], kind={"record": 1}), *e[4:]], "unreadable"),
         (lambda e: [*e[:3], altered(e[3], more=1), *e[4:]], "unreadable"),
         (lambda e: [*e[:3], altered(e[3], seq=True), *e[4:]], "unreadable"),
         (lambda e: [*e[:3], altered(e[3], seq=-1), *e[4:]], "unreadable"),
@@ -191,3 +193,47 @@ def test_it_is_a_program_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert auditor.main([str(tmp_path / "missing"), *key]) == 1
     assert auditor.main([str(tmp_path / "older"), *key, "--anchor", str(tmp_path / "good")]) == 1
     assert auditor.main([str(tmp_path / "good"), "--public-key", "xyz"]) == 1
+
+
+def test_no_depth_of_nesting_stops_the_verifier() -> None:
+    """Also where a line can just be read, and its detail no longer be written."""
+    export = lines(records(2))
+    line = altered(export[2], detail={"a": 0})
+    for depth in range(900, 1000):
+        nested = line.replace(b'"a":0', b'"a":' + b"[" * depth + b"]" * depth)
+        assert not check([*export[:2], nested, *export[3:]]).clean
+
+
+def test_an_export_that_begins_behind_what_is_known_proves_nothing_of_it() -> None:
+    """Whole in itself, and what lies between is not shown."""
+    rows = records(9)
+    before, last = (Link(rows[at]["seq"], rows[at]["hash"]) for at in (5, 8))
+    end = End("default", before, last, 3, 0, 10.5)
+    later = [audit.begin_line("default", before, PUBLIC), *map(audit.record_line, rows[6:])]
+    export = [line.encode() for line in [*later, audit.end_line(end, KEY.sign(audit.end_message(end)))]]
+
+    assert check(export).clean
+    assert check(export, anchors=[Anchor(6, rows[5]["hash"].hex())]).clean
+    verdict = check(export, anchors=[Anchor(4, rows[3]["hash"].hex())])
+    assert [problem.kind for problem in verdict.problems] == ["missing"]
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        {},
+        [],
+        "x",
+        {"organisation": "default"},
+        {"organisation": "default", "seq": -1, "hash": "00", "at": 1.0, "signature": ""},
+        {"organisation": "default", "seq": 10**40, "hash": "00", "at": 1.0, "signature": ""},
+        {"organisation": "default", "seq": 1, "hash": 5, "at": None, "signature": ""},
+    ],
+    ids=str,
+)
+def test_a_note_that_is_none_is_told_so(note: Any) -> None:
+    """Whatever is in the file."""
+    with pytest.raises(auditor.Unreadable):
+        auditor.anchors_in([json.dumps(note).encode()], public_key=PUBLIC, organisation="default")
+    with pytest.raises(auditor.Unreadable):
+        auditor.anchors_in([b"[" * 100_000], public_key=PUBLIC, organisation="default")
