@@ -168,7 +168,7 @@ class Watch:
 def noted(control: Control) -> list[CheckpointRow]:
     """The signatures noted beside the database that are this gateway's own; none if there is no such file."""
     found = []
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         for line in _note(control).read_text("ascii").splitlines():
             read = json.loads(line)
             row = CheckpointRow(

@@ -203,7 +203,11 @@ def test_a_note_that_somebody_else_wrote_means_nothing(control: Control) -> None
     trail.Watch(control).begin()
     note = control.database.path.parent / trail.NOTE
     genuine = note.read_text()
-    for forged in (genuine.replace('"seq":3', '"seq":9'), "nonsense", ""):
+    forgeries = (
+        *(genuine.replace('"seq":3', f'"seq":{seq}') for seq in (9, -1, 10**30, "1e999", "null")),
+        *("nonsense", "", "[]", '""', "[" * 100_000),
+    )
+    for forged in forgeries:
         note.write_text(forged)
         assert trail.noted(control) == []
         assert trail.verify(control, "default").clean
