@@ -158,7 +158,10 @@ def placing(route: Route, snapshot: Snapshot) -> str:
     for target in route.targets:
         upstream = snapshot.upstreams.get(target.upstream)
         if upstream is not None and upstream.enabled:
+            node = snapshot.nodes.get((upstream.organisation, upstream.name))
+            labels = sorted(node.labels) if node is not None and node.id == upstream.id else ()
             facts = (upstream.id, target.model, upstream.provider, upstream.base_url, upstream.trust, upstream.region)
+            facts += (*labels, "")
             digest.update(b"".join(len(raw).to_bytes(4) + raw for raw in (fact.encode() for fact in facts)))
     return digest.hexdigest()
 

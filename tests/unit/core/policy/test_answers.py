@@ -23,7 +23,18 @@ from intertie.core.policy.answers import (
     may_give,
     placing,
 )
-from intertie.core.terms import CachePolicy, CacheScope, Caller, Operation, Route, Snapshot, Target, Trust, Upstream
+from intertie.core.terms import (
+    CachePolicy,
+    CacheScope,
+    Caller,
+    Node,
+    Operation,
+    Route,
+    Snapshot,
+    Target,
+    Trust,
+    Upstream,
+)
 from intertie.core.wire.envelope import peek
 
 CALLER = Caller("org", "web", "key_1", "dev")
@@ -76,6 +87,19 @@ def test_another_target_behind_a_route_is_another_answer(change: dict[str, Any])
     before = placing(ROUTE, Snapshot(upstreams={"up": UPSTREAM}))
     assert placing(ROUTE, Snapshot(upstreams={"up": replace(UPSTREAM, **change)})) != before
     assert placing(replace(ROUTE, targets=(Target("up", "other"),)), Snapshot(upstreams={"up": UPSTREAM})) != before
+
+
+def test_a_nodes_labels_are_part_of_the_placing() -> None:
+    """Rules ask for them: what a node said before it lost a label is no answer for calls that need it."""
+    found = {
+        placing(ROUTE, Snapshot(upstreams={"up": UPSTREAM}, nodes={("org", UPSTREAM.name): node}))
+        for node in (
+            Node("up", "org", UPSTREAM.name),
+            Node("up", "org", UPSTREAM.name, frozenset({"gdpr"})),
+            Node("up", "org", UPSTREAM.name, frozenset({"gdpr", "eu"})),
+        )
+    }
+    assert len(found) == 3
 
 
 def test_names_and_secrets_do_not_matter_to_the_placing() -> None:
