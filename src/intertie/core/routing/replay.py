@@ -72,21 +72,26 @@ def replay(past: Past, rules: Sequence[Rule], facts_of: FactsOf) -> Replayed:
     found = {"": applying(rules, past.facts)}
     passed = _passed_over(past)
     best: tuple[tuple[int, int, int, float], Place, str] | None = None
-    refusal = ""
+    refusal, shut, own = "", "", False
     for one in _askable(past):
         place = one.upstream, one.model
         facts = facts_of(place, one.latency)
-        if facts is None or place in passed:
+        if facts is None:
             continue
         if one.via not in found:
             found[one.via] = applying_to_either(rules, past.facts, one.via)
         verdict = judge(found[one.via], facts)
-        if not verdict.allowed:
+        if one.setback < _STAGE:
+            own, shut = own or verdict.allowed, shut or verdict.why
+        if not verdict.allowed and place not in passed:
             refusal = verdict.why if place == past.place else refusal or verdict.why
+        if not verdict.allowed or place in passed:
             continue
         turn = _turn(one, verdict.preferred)
         if best is None or turn < best[0]:
             best = turn, place, verdict.why
+    if not own:  # a fallback is for what a target of the route itself has rejected
+        return Replayed(None, refusal or shut)
     if best is None:
         return Replayed(None, refusal)
     return Replayed(best[1], best[2] or (refusal if best[1] != past.place else ""))

@@ -181,6 +181,14 @@ def test_targets_of_a_fallback_come_behind_all_of_the_route() -> None:
     assert replay(rejected, (), of).place == ("own", MODEL)
 
 
+def test_where_nobody_of_the_route_may_be_asked_no_fallback_is_either() -> None:
+    """It takes a rejection to get there."""
+    plan_ = (considered("cheap", 0), considered("own", 0, setback=8, via="large"))
+    past = Past("r", "chat", FACTS, plan_, (tried("cheap", State.FAILED), tried("own")))
+    none = replay(past, (Rule("no", forbid=Wish(upstream=("cheap",))),), of)
+    assert none == (None, "rule no forbids upstream cheap")
+
+
 def test_a_target_that_is_gone_is_nowhere_to_go() -> None:
     """It was removed since."""
     past = Past("r", "chat", FACTS, (considered("gone", 0), considered("dear", 1)), (tried("gone"),))
