@@ -31,6 +31,8 @@ _ATTACHMENT: Final = re.compile(rb'("(?:url|image_url|file_data)"\s*:\s*"data:[^
 _ESCAPE: Final = re.compile(rb'\\(?:u([0-9A-Fa-f]{4}(?:\\u[0-9A-Fa-f]{4})*)|([nrtbf"/\\]))')
 _NESTED: Final = 4
 """How deep JSON is looked for in strings of JSON: the arguments of tool calls are such strings."""
+_SPELLED: Final = re.compile(rb'"[a-z_]{0,12}\\u00[2-7]')
+"""A word that begins with plain letters or none and has one that need not be escaped."""
 _PLAIN_ESCAPE: Final = re.compile(rb"\\u00(?!22|5[Cc])([2-7][0-9A-Fa-f])")
 _NOBODY: Final[frozenset[str]] = frozenset()
 
@@ -87,7 +89,8 @@ def needs(call: Call) -> frozenset[str]:
     found = []
     if any(bytes(fields[name]) not in _EMPTY for name in ("tools", "functions") if name in fields):
         found.append("tools")
-    if any(mark in _spelled(fields[name]) for name in ("messages", "input") if name in fields for mark in _PICTURES):
+    shown = [_spelled(fields[name]) for name in ("messages", "input") if name in fields]
+    if any(mark in plain for plain in shown for mark in _PICTURES):
         found.append("vision")
     shape = fields.get("response_format")
     if shape is not None and b'"json_schema"' in _spelled(shape):
@@ -154,4 +157,6 @@ def _unescaped(found: re.Match[bytes]) -> bytes:
 def _spelled(raw: msgspec.Raw) -> bytes:
     """Raw JSON with letters for those escapes that need none, which no client that means well sends."""
     plain = bytes(raw)
-    return _PLAIN_ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), plain) if b"\\u00" in plain else plain
+    if _SPELLED.search(plain) is None:
+        return plain
+    return _PLAIN_ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), plain)
