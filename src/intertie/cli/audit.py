@@ -218,7 +218,7 @@ def _told(detail: dict[str, Any]) -> str:
 
 def _word(value: object) -> str:
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
+        return ", ".join(map(str, value)) or "-"
     if isinstance(value, dict):
         return ", ".join(f"{name} {inner}" if inner not in ({}, None) else str(name) for name, inner in value.items())
     return "-" if value is None else str(value)

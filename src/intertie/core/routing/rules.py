@@ -194,7 +194,7 @@ def unmet(wish: Wish, target: TargetFacts) -> str:
     """The first part of a wish that a target does not meet, in words; empty if it meets all."""
     if wish.trust is not None and not target.trust.within(wish.trust):
         return f"trust {wish.trust}, and this is {target.trust}"
-    if wish.region and target.region not in wish.region:
+    if wish.region and not _within(target.region, wish.region):
         return f"region {' or '.join(wish.region)}, and this is {target.region or 'unknown'}"
     if wish.upstream and target.upstream not in wish.upstream:
         return f"upstream {' or '.join(wish.upstream)}"
@@ -207,11 +207,16 @@ def unmet(wish: Wish, target: TargetFacts) -> str:
     return ""
 
 
+def _within(region: str, regions: tuple[str, ...]) -> bool:
+    """Whatever the case: nobody checks that a rule and an upstream spell it alike."""
+    return region in regions or region.lower() in (one.lower() for one in regions)
+
+
 def _any(wish: Wish, target: TargetFacts) -> bool:
     """A prohibition is met by any of its parts: to forbid a region and an upstream forbids both."""
     return (
         (wish.trust is not None and target.trust is wish.trust)
-        or target.region in wish.region
+        or _within(target.region, wish.region)
         or target.upstream in wish.upstream
         or not target.labels.isdisjoint(wish.node_label)
         or (wish.price is not None and (target.price is None or target.price.output > wish.price))

@@ -73,6 +73,15 @@ def test_a_prohibition_is_met_by_any_of_its_parts() -> None:
     assert judge(rules, OWN).allowed
 
 
+def test_regions_are_the_same_in_capitals_and_an_unknown_one_is_none() -> None:
+    """A prohibition must not fail for a capital letter; nobody knows that a place is where it must not be."""
+    rules = (Rule("not-there", forbid=Wish(region=("US-East", "US"))),)
+    assert not judge(rules, VENDOR).allowed
+    assert judge(rules, TargetFacts("x", Trust.VENDOR)).allowed
+    assert not unmet(Wish(region=("EU",)), OWN)
+    assert unmet(Wish(region=("EU",)), TargetFacts("x", Trust.VENDOR))
+
+
 def test_an_earlier_preference_weighs_more_than_all_later_ones() -> None:
     rules = (
         Rule("a", prefer=Wish(region=("us",))),
