@@ -15,6 +15,7 @@ from intertie.core.terms import Call, Dialect, Operation, Trust
 from intertie.dataplane.facts import MOST_TAGS, largest_output, needs, tags
 from intertie.dataplane.pipeline import serve
 from tests.support.playbook import CALLER, Playbook, Script
+from tests.unit.core.routing.grid import room
 
 JSON = {"content-type": "application/json"}
 BODY = b'{"model":"inner","choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":4,"completion_tokens":2}}'
