@@ -167,6 +167,25 @@ async def test_a_header_too_long_to_be_seen_whole_is_refused_where_a_rule_asks_f
         assert (await play.run()).status == status
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule("no", forbid=OWN),
+        Rule("no", When(model=("inn*",)), forbid=Wish(upstream=("name-up0",))),
+        Rule("no", When(tag=("x",)), require=Wish(node_label=("gpu",))),
+    ],
+)
+async def test_rules_hold_for_a_call_to_one_node_past_all_routes(rule: Rule) -> None:
+    """`/nodes/NAME/v1` is no way around them."""
+    play = Playbook([], rooms={"up0": room()})
+    play.current = replace(play.current, rules={"org": (rule,)})
+    play.exchange.direct = "name-up0"
+    play.exchange.headers = {**play.exchange.headers, b"x-intertie-tags": b"X"}
+    reply = await play.run(model="inner")
+    assert (reply.status, reply.json["error"]["code"]) == (503, "no_eligible_target")
+    assert "ule no " in reply.json["error"]["message"]
+
+
 async def test_the_books_have_what_rules_saw_and_never_what_was_said() -> None:
     """Facts and plan; headers only where a rule asks; and none of it in the log."""
     play = ruled(Rule("r", When(header={"x-team": "*"}), prefer=OWN))
