@@ -38,30 +38,32 @@ def opening(x: Exchange, attempt: Attempt) -> Opening:
     )
 
 
-def close_attempt(x: Exchange, attempt: Attempt, state: State, now: float, error: GatewayError | None = None) -> None:
-    """Add the attempt's record to the exchange. `now` is monotonic seconds."""
+def close_attempt(
+    x: Exchange, attempt: Attempt, state: State, now: float, error: GatewayError | None = None
+) -> AttemptRecord:
+    """The attempt's record, added to the exchange. `now` is monotonic seconds."""
     usage = attempt.usage or _NOTHING
     upstream = attempt.candidate.upstream
     price = upstream.models.get(attempt.candidate.target.model)
     spent = cost(usage, price) if usage.input or usage.output else 0
     x.cost = None if x.cost is None or spent is None else x.cost + spent
-    x.attempts.append(
-        AttemptRecord(
-            n=attempt.n,
-            upstream=upstream.name,
-            model=attempt.candidate.target.model,
-            credential=attempt.credential.id if attempt.credential else "",
-            state=state,
-            started_at=attempt.started_at,
-            duration_ms=round((now - attempt.started) * 1000),
-            status=attempt.status,
-            error=error.code if error else "",
-            usage=usage,
-            cost=spent,
-            ttft_ms=None if attempt.ttft is None else round(attempt.ttft * 1000),
-            node=_node(upstream),
-        )
+    record = AttemptRecord(
+        n=attempt.n,
+        upstream=upstream.name,
+        model=attempt.candidate.target.model,
+        credential=attempt.credential.id if attempt.credential else "",
+        state=state,
+        started_at=attempt.started_at,
+        duration_ms=round((now - attempt.started) * 1000),
+        status=attempt.status,
+        error=error.code if error else "",
+        usage=usage,
+        cost=spent,
+        ttft_ms=None if attempt.ttft is None else round(attempt.ttft * 1000),
+        node=_node(upstream),
     )
+    x.attempts.append(record)
+    return record
 
 
 def settlement(x: Exchange, now: float) -> Settlement | None:

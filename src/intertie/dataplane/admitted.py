@@ -16,7 +16,7 @@ from intertie.core.policy.limits import Amounts, Level, Limit, Measure
 from intertie.core.policy.worst_case import bounded, largest_cost, size
 from intertie.core.routing.candidate import Candidate
 from intertie.core.terms import AttemptRecord, Settlement, Snapshot, Upstream, Usage
-from intertie.dataplane.exchange import Exchange
+from intertie.dataplane.exchange import Attempt, Exchange
 from intertie.dataplane.holding import NO_SHARE, Allowance, Holding, Share, allowance, share
 from intertie.dataplane.ports import SnapshotSource
 from intertie.dataplane.refusals import rate_lines, refused
@@ -122,8 +122,8 @@ class Gate:
         holding = x.holding
         if holding is None:
             return
-        if holding.attempt:
-            self.close(x, None)
+        if holding.claimed:
+            self.give_back(x)
         if holding.admitted:
             grants, holding.admitted = holding.admitted, []
             self._end(grants, took(x))
@@ -173,33 +173,38 @@ class Gate:
         accounts = (*budgets, *shared.accounts) if shared.accounts else budgets
         taken = self._take(shared.rates, likely, accounts, most, (now, at))
         if not isinstance(taken, Refusal):
-            holding.attempt, holding.at = taken, at
+            holding.claimed, holding.at = taken, at
             return None
         if (spent := self.counters.look(allowed.strict, most, now, at)) is not None:
             raise refused(spent)
         return refused(taken)
 
-    def reserve(self, x: Exchange, candidate: Candidate) -> float:
-        """What `claim` took, or take it now if that was given back. When the attempt begins (UTC seconds).
+    def reserve(self, x: Exchange, attempt: Attempt) -> float:
+        """Hand what `claim` took to the attempt, or take it now if it was given back. When it begins (UTC seconds).
 
         Raises what the caller is told if there is no room any more.
         """
-        if x.holding is not None and x.holding.attempt:
-            return x.holding.at
-        if (full := self.claim(x, candidate)) is not None:
+        taken = x.holding is not None and x.holding.claimed
+        if not taken and (full := self.claim(x, attempt.candidate)) is not None:
             raise full
-        return x.holding.at if x.holding is not None and x.holding.attempt else self.wall()
-
-    def close(self, x: Exchange, record: AttemptRecord | None) -> None:
-        """The attempt is over: count what its record says, or nothing if it has none."""
         holding = x.holding
-        if holding is None or not holding.attempt:
-            return
-        grants, holding.attempt = holding.attempt, []
-        used = record.usage if record is not None else Usage()
-        self._end(
-            grants, Amounts(int(record is not None), used.input + used.output, (record.cost or 0) if record else 0)
-        )
+        if holding is None or not holding.claimed:
+            return self.wall()
+        attempt.held, holding.claimed = holding.claimed, []
+        return holding.at
+
+    def give_back(self, x: Exchange) -> None:
+        """The attempt for which something was claimed does not begin now."""
+        if x.holding is not None and x.holding.claimed:
+            grants, x.holding.claimed = x.holding.claimed, []
+            self._end(grants, NOTHING)
+
+    def close(self, attempt: Attempt, record: AttemptRecord) -> None:
+        """The attempt is over: count what its record says."""
+        if attempt.held:
+            grants, attempt.held = attempt.held, []
+            used = record.usage
+            self._end(grants, Amounts(1, used.input + used.output, record.cost or 0))
 
     def within(self, x: Exchange, usage: Usage | None) -> Usage | None:
         """The same, unless it is our own guess and above what was let through: a guess must not pass a budget."""

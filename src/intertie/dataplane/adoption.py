@@ -15,7 +15,7 @@ from intertie.core.policy.windows import Window
 from intertie.core.terms import Settlement
 from intertie.dataplane.account import settlement
 from intertie.dataplane.admitted import SERVED, Gate
-from intertie.dataplane.exchange import Exchange
+from intertie.dataplane.exchange import Attempt, Exchange
 
 
 class Opened(NamedTuple):
@@ -78,32 +78,34 @@ def _cover(gate: Gate, x: Exchange, opened: Iterable[Opened], at: float) -> None
     if x.holding is not None and not x.holding.entered:
         return
     for one in opened:
-        if not _concerns(x, one):
+        if x.caller is None or x.caller.organisation != one.organisation:
             continue
-        if x.holding is None:
-            x.holding = gate.begin(x)
-        asking = x.tries > len(x.attempts)
         if not _by_attempt(one.limit):
-            held = x.holding.admitted
-        elif asking:
-            held = x.holding.attempt
-        else:
+            if _is_holder(x, one.limit):
+                holding = x.holding or gate.begin(x)
+                _count(gate, holding.admitted, one.limit, at)
             continue
-        if not held:
-            held.append(Grant([]))
-        gate.counters.cover(held[0], one.limit, at)
+        for attempt in x.live:
+            if _asks(attempt, one.limit) if one.limit.level.of_target else _is_holder(x, one.limit):
+                _count(gate, attempt.held, one.limit, at)
 
 
-def _concerns(x: Exchange, opened: Opened) -> bool:
-    caller, route, limit = x.caller, x.route, opened.limit
+def _count(gate: Gate, held: list[Grant], limit: Limit, at: float) -> None:
+    if not held:
+        held.append(Grant([]))
+    gate.counters.cover(held[0], limit, at)
+
+
+def _is_holder(x: Exchange, limit: Limit) -> bool:
+    """The limit is one of the request's own: of its organisation, project, key or route."""
+    caller, route = x.caller, x.route
     assert caller is not None
     assert route is not None
-    if caller.organisation != opened.organisation:
-        return False
-    if not limit.level.of_target:
-        holders = {Level.PROJECT: caller.project, Level.KEY: caller.key_id, Level.ROUTE: route.model}
-        return holders.get(limit.level, caller.organisation) == limit.holder
-    if x.running is None:
-        return False
-    candidate = x.running.candidate
+    holders = {Level.PROJECT: caller.project, Level.KEY: caller.key_id, Level.ROUTE: route.model}
+    return holders.get(limit.level, caller.organisation) == limit.holder
+
+
+def _asks(attempt: Attempt, limit: Limit) -> bool:
+    """The limit is of the target that this attempt asks."""
+    candidate = attempt.candidate
     return limit.holder == (candidate.target.model if limit.level is Level.MODEL else candidate.upstream.name)

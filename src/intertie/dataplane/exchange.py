@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from intertie.core.errors import GatewayError
 from intertie.core.policy.answers import Kept
+from intertie.core.policy.counters import Grant
 from intertie.core.providers import Reader
+from intertie.core.routing.candidate import Candidate
 from intertie.core.routing.docket import Docket
-from intertie.core.routing.plan import Candidate
 from intertie.core.routing.traffic import Ticket
 from intertie.core.terms import (
     AttemptRecord,
@@ -28,13 +29,16 @@ from intertie.dataplane.flights import Lead
 from intertie.dataplane.heartbeat import Pulse
 from intertie.dataplane.holding import Holding
 
+Who = tuple[Candidate, Credential | None]
+"""Whom an attempt asks, and with which credential."""
+
 
 class Exchange:
     """Each field has one writer, named behind it."""
 
     __slots__ = (
         "account", "attempts", "body", "cache", "cache_key", "call", "caller", "committed", "cost", "deadline",
-        "direct", "docket", "error", "facts", "gone", "headers", "holding", "id", "leads", "operation", "plan",
+        "direct", "docket", "error", "facts", "gone", "headers", "holding", "id", "leads", "live", "operation", "plan",
         "pulse", "replayed", "restriction", "route", "running", "served", "settled", "snapshot", "started",
         "started_at", "state", "status", "stopped", "tries", "ttft", "upstream_seconds",
     )  # fmt: skip
@@ -42,15 +46,13 @@ class Exchange:
     def __init__(self, request_id: str, operation: Operation, headers: Mapping[bytes, bytes], body: bytes) -> None:
         self.id = request_id
         self.operation = operation
-        self.headers = headers
-        """Request headers, lower-case names."""
+        self.headers = headers  # of the request, lower-case names
         self.body = body
         self.direct: str | None = None
         """Name of the node this call is for, past all routes; set by the door."""
         self.started = self.started_at = 0.0
         """Monotonic, and on the wall's clock; set by the door."""
-        self.deadline = 0.0
-        """Monotonic; set at admission."""
+        self.deadline = 0.0  # monotonic; set at admission
         self.snapshot: Snapshot = Snapshot()
         self.caller: Caller | None = None
         self.call: Call | None = None
@@ -61,19 +63,19 @@ class Exchange:
         """The latest attempt; written by `attempt`."""
         self.pulse = Pulse(0.0)
         """When output was last written; written by `relay`."""
+        self.live: list[Attempt] = []
+        """The attempts under way; written by `attempt`."""
         self.tries = 0
         """Attempts begun; written by `attempt`."""
         self.attempts: list[AttemptRecord] = []
-        self.cost: int | None = 0
-        """Micro-units over all attempts; `None` is unknown."""
+        self.cost: int | None = 0  # micro-units over all attempts; `None` is unknown
         self.upstream_seconds = 0.0
         """Time spent waiting for upstreams; written by `attempt`."""
         self.committed = False
         """Model output has been written to the client: no going elsewhere; written by `relay`."""
         self.ttft: float | None = None
         """Seconds from the start to the first output written; written by `relay`."""
-        self.state = State.FAILED
-        self.status = 0
+        self.state, self.status = State.FAILED, 0
         self.error: GatewayError | None = None
         self.settled = False
         self.account: Settlement | None = None
@@ -94,8 +96,7 @@ class Exchange:
         """What others may wait for until this request is over; written by `cache`."""
         self.holding: Holding | None = None
         """What it holds of limits; written by `admitted`."""
-        self.gone = False
-        """The client hung up; written by the door."""
+        self.gone = False  # the client hung up; written by the door
         self.stopped: GatewayError | None = None
         """Why the gateway itself ends the request; written by the door."""
 
@@ -109,6 +110,7 @@ class Attempt:
     __slots__ = (
         "candidate",
         "credential",
+        "held",
         "n",
         "reader",
         "sent",
@@ -124,6 +126,8 @@ class Attempt:
         self.n = n
         self.candidate = candidate
         self.credential = credential
+        self.held: list[Grant] = []
+        """What it holds of limits; written by `admitted`."""
         self.started = 0.0
         self.started_at = 0.0
         self.status = 0

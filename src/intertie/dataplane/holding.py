@@ -55,28 +55,28 @@ NO_ALLOWANCE: Final = Allowance()
 class Holding:
     """What one request holds. Everything in it is settled once; `Gate` writes it."""
 
-    __slots__ = ("admitted", "allowed", "at", "attempt", "bound", "entered", "lines", "of", "size")
+    __slots__ = ("admitted", "allowed", "at", "bound", "claimed", "entered", "lines", "of", "size")
 
     def __init__(self) -> None:
         self.allowed = NO_ALLOWANCE
         """The limits of its caller on its route, by the configuration `of`."""
         self.of: Snapshot | None = None
         self.at = 0.0
-        """UTC seconds at which `attempt` was taken; the attempt begins then."""
+        """UTC seconds at which `claimed` was taken; the attempt begins then."""
         self.size: Size | None = None
         self.bound: int | None = None
         """Output tokens of all choices that are let through; `None`: as many as come."""
         self.admitted: list[Grant] = []
         """Held until the request ends."""
-        self.attempt: list[Grant] = []
-        """Held until the attempt ends."""
+        self.claimed: list[Grant] = []
+        """Taken for the next attempt; held by that until it ends."""
         self.entered = False
         """Nothing is to be taken at admission any more; false while it waits for its turn."""
         self.lines = b""
         """Header lines about rates, true when the request was admitted or refused."""
 
     def __repr__(self) -> str:
-        return f"<Holding {len(self.admitted)} grants, {len(self.attempt)} of an attempt>"
+        return f"<Holding {len(self.admitted)} grants, {len(self.claimed)} for the next attempt>"
 
     def capped(self, reader: Reader, call: Call) -> Reader:
         """The reader of an answer that ends where `bound` does."""

@@ -13,8 +13,8 @@ from intertie.core.routing.plan import plan
 from intertie.core.routing.resolve import resolve
 from intertie.core.routing.rules import Rule, applying
 from intertie.core.terms import Considered
-from intertie.dataplane.attempt import answer
 from intertie.dataplane.exchange import Exchange
+from intertie.dataplane.failover import answer
 from intertie.dataplane.parts import Dataplane
 from intertie.dataplane.reply import Reply
 
