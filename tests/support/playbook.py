@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from intertie.core.policy.limits import Level, Limit, Measure, limit_id
+from intertie.core.policy.windows import Per
 from intertie.core.providers import load
 from intertie.core.routing.room import Room
 from intertie.core.terms import (
@@ -41,8 +43,11 @@ from intertie.dataplane.shedding import Shedder
 KEY = "sk-it-test"
 CALLER = Caller("org", "project", "key_1", "dev")
 STALL = "stall"
+LATER = "later"
+"""Everything else that can run gets its turn first."""
 
 Step = bytes | Exception | str
+_TURNS = 50
 
 
 class Script:
@@ -87,6 +92,10 @@ class _ScriptedReply:
         if not self._steps:
             return None
         step = self._steps.pop(0)
+        while step == LATER:
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+            step = self._steps.pop(0)
         if isinstance(step, Exception):
             raise step
         if step == STALL:
@@ -227,6 +236,24 @@ class Playbook:
         self.reply = RecordedReply(self.ledger)
         self.exchange = Exchange("req_1", Operation.CHAT, {b"authorization": b"Bearer " + KEY.encode()}, b"")
 
+    def amend(self, **fields: Any) -> None:
+        """Change the route."""
+        routes = {("org", "m"): msgspec.structs.replace(self.current.routes["org", "m"], **fields)}
+        self.current = msgspec.structs.replace(self.current, routes=routes)
+
+    def limit(self, *limits: Limit) -> None:
+        """Put limits in force."""
+        held: dict[tuple[str, str, str], tuple[Limit, ...]] = {}
+        for limit in limits:
+            place = ("org", str(limit.level), limit.holder)
+            held[place] = (*held.get(place, ()), limit)
+        self.current = msgspec.structs.replace(self.current, limits=held)
+
+    def standing(self, limit: Limit) -> tuple[int, int]:
+        """Spent and reserved."""
+        found = self.dataplane.gate.standing(limit)
+        return found.spent, found.reserved
+
     def of(self, upstream: Upstream) -> ScriptedTransport:
         return self.transports[upstream.id]
 
@@ -274,6 +301,11 @@ def _as_node(upstream: Upstream) -> Upstream:
 
 async def _no_wait(_seconds: float) -> None:
     """Back-off without the wait."""
+
+
+def total(level: Level, holder: str, amount: int = 10**9, measure: Measure = Measure.MONEY) -> Limit:
+    """A quota or budget that never starts afresh."""
+    return Limit("org/" + limit_id(level, holder, measure, Per.TOTAL), level, holder, measure, amount, Per.TOTAL)
 
 
 def hash_key(presented: str) -> bytes:

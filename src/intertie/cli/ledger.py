@@ -42,7 +42,9 @@ def verify(json: Json = False) -> None:
         as_json(verdict)
     else:
         lines = [f"{problem['kind']}  {problem['id']}: {problem['message']}" for problem in verdict["problems"]]
-        say(*(lines or [f"The ledger is clean: {verdict['requests']} requests, {verdict['attempts']} attempts."]))
+        copies = f", {verdict['shadows']} copies for shadow targets" if verdict["shadows"] else ""
+        held = f"{verdict['requests']} requests, {verdict['attempts']} attempts{copies}"
+        say(*(lines or [f"The ledger is clean: {held}."]))
     if verdict["problems"]:
         raise typer.Exit(1)
 

@@ -120,7 +120,7 @@ class _Run:
                 was_sum, now_sum = was_sum + past.cost, now_sum + after
             if kind != "unchanged":
                 moves[_shown(was), _shown(now), why].append((past.request_id, past.cost, after))
-            took = past.attempts[-1].duration_ms if past.attempts else None
+            took = past.answer.duration_ms if past.answer is not None else None
             later = took if kind == "unchanged" else self._median.get(now) if now is not None else None
             if took is not None and later is not None:
                 was_times.append(took)
@@ -150,14 +150,14 @@ class _Run:
         return upstream.models.get(place[1]) if upstream is not None else None
 
     def _cost(self, past: Past, now: Place | None) -> int | None:
-        """Tokens as recorded at the price of where it would go; failed attempts before it cost what they did."""
+        """Tokens as recorded at the price of where it would go; failed attempts beside it cost what they did."""
         if now is None:
             return 0
-        if not past.attempts:
+        last = past.answer
+        if last is None:
             return cost(self._usual(past), self._price(now))
-        *before, last = past.attempts
         spent = cost(last.usage, self._price(now))
-        sums = [one.cost for one in before]
+        sums = [one.cost for one in past.counting if one is not last]
         if spent is None or None in sums:
             return None
         return spent + sum(value for value in sums if value is not None)

@@ -113,6 +113,11 @@ class Call(msgspec.Struct, frozen=True):
     wants_usage: bool = False
     size: int = 0  # bytes of the body as received
 
+    @property
+    def lasting(self) -> bool:
+        """The vendor is to keep the answer (`store`), so to send it twice is to do something twice."""
+        return bytes(self.fields.get("store", b"")) == b"true"
+
 
 class Caller(msgspec.Struct, frozen=True):
     """Who calls: an API key of a project of an organisation, and what it may reach."""
@@ -224,6 +229,22 @@ class CachePolicy(msgspec.Struct, frozen=True):
     scope: CacheScope = CacheScope.ORGANISATION
 
 
+class Hedge(msgspec.Struct, frozen=True):
+    """That a second target is asked beside one that shows nothing for too long."""
+
+    after: float = 1.0
+    """Seconds without output, at least; the route's own 95th percentile, if that is longer."""
+    share: float = 0.02
+    """At most this part of the route's attempts."""
+
+
+class Shadow(msgspec.Struct, frozen=True):
+    """Who gets copies of answered calls, and of which part of them. What they answer goes nowhere."""
+
+    targets: tuple[Target, ...]
+    share: float = 0.1
+
+
 class Route(msgspec.Struct, frozen=True):
     """A public model name that clients ask for, and the targets that can answer."""
 
@@ -239,6 +260,8 @@ class Route(msgspec.Struct, frozen=True):
     """A conversation stays with the target that has it."""
     fallback: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     """Code of a rejection -> models to try instead."""
+    hedge: Hedge | None = None
+    shadow: Shadow | None = None
 
 
 class Webhook(msgspec.Struct, frozen=True):
@@ -320,6 +343,8 @@ class State(StrEnum):
     INTERRUPTED = "interrupted"
     """Broke after the commit point."""
     CANCELLED = "cancelled"  # the client left
+    BEATEN = "beaten"
+    """Another attempt of the same request produced output first. Nobody is charged for it but the operator."""
     RECOVERED = "recovered"
     """In flight when the process died; settled by estimate at the next start."""
 
@@ -363,6 +388,10 @@ class Opening(msgspec.Struct, frozen=True, tag="open", omit_defaults=True):
     input_estimate: int
     price: Price | None = None
     node: str = ""
+    hedge: bool = False
+    """The attempt before it goes on."""
+    shadow_of: str = ""
+    """See `Settlement.shadow_of`."""
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress", omit_defaults=True):
@@ -374,7 +403,7 @@ class Progress(msgspec.Struct, frozen=True, tag="progress", omit_defaults=True):
 
 
 class Settlement(msgspec.Struct, frozen=True, tag="settle", omit_defaults=True):
-    """The final account of one request; its usage and cost are the sums over its attempts."""
+    """The final account of one request; its usage and cost are the sums over its attempts, beaten ones left out."""
 
     request_id: str
     organisation: str
@@ -398,3 +427,5 @@ class Settlement(msgspec.Struct, frozen=True, tag="settle", omit_defaults=True):
     """Micro-units that an answer from the cache would have cost; `None` if none came from there, or unknown."""
     plan: tuple[Considered, ...] = ()
     facts: CallFacts | None = None
+    shadow_of: str = ""
+    """Id of the request of which this is a copy for a shadow target: nobody was answered with it."""

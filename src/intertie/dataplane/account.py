@@ -35,6 +35,8 @@ def opening(x: Exchange, attempt: Attempt) -> Opening:
         input_estimate=x.facts.tokens if x.facts is not None else estimate_input(x.call.fields),
         price=upstream.models.get(target.model),
         node=_node(upstream),
+        hedge=attempt.hedge,
+        shadow_of=x.shadow_of,
     )
 
 
@@ -46,7 +48,8 @@ def close_attempt(
     upstream = attempt.candidate.upstream
     price = upstream.models.get(attempt.candidate.target.model)
     spent = cost(usage, price) if usage.input or usage.output else 0
-    x.cost = None if x.cost is None or spent is None else x.cost + spent
+    if state is not State.BEATEN:
+        x.cost = None if x.cost is None or spent is None else x.cost + spent
     record = AttemptRecord(
         n=attempt.n,
         upstream=upstream.name,
@@ -91,6 +94,7 @@ def settlement(x: Exchange, now: float) -> Settlement | None:
         plan=x.plan,
         facts=x.facts if x.facts is not None and (x.plan or x.facts.tags) else None,
         saved=None if x.replayed is None else x.replayed.cost,
+        shadow_of=x.shadow_of,
     )
 
 

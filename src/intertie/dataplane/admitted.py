@@ -15,7 +15,7 @@ from intertie.core.policy.counters import Counters, Grant, Refusal
 from intertie.core.policy.limits import Amounts, Level, Limit, Measure
 from intertie.core.policy.worst_case import bounded, largest_cost, size
 from intertie.core.routing.candidate import Candidate
-from intertie.core.terms import AttemptRecord, Settlement, Snapshot, Upstream, Usage
+from intertie.core.terms import AttemptRecord, Settlement, Snapshot, State, Upstream, Usage
 from intertie.dataplane.exchange import Attempt, Exchange
 from intertie.dataplane.holding import NO_SHARE, Allowance, Holding, Share, allowance, share
 from intertie.dataplane.ports import SnapshotSource
@@ -102,12 +102,11 @@ class Gate:
         if allowed.idle:
             return None
         holding.entered = False
-        if self._waiting.rooms and (busy := self._waiting.busy(allowed.queues)) is not None:
-            return self._waiting.join(x, busy, self.monotonic())
-        refusal = self._enter(x)
+        busy = self._waiting.busy(allowed.queues) if self._waiting.rooms else None
+        refusal = self._enter(x) if busy is None else Refusal(busy, 1.0)
         if refusal is None:
             return None
-        if refusal.limit.wait > 0:
+        if refusal.limit.wait > 0 and not x.shadow_of:
             return self._waiting.join(x, refusal.limit, self.monotonic())
         raise refused(refusal)
 
@@ -200,11 +199,15 @@ class Gate:
             self._end(grants, NOTHING)
 
     def close(self, attempt: Attempt, record: AttemptRecord) -> None:
-        """The attempt is over: count what its record says."""
-        if attempt.held:
-            grants, attempt.held = attempt.held, []
-            used = record.usage
-            self._end(grants, Amounts(1, used.input + used.output, record.cost or 0))
+        """The attempt is over: count what its record says; one that was beaten costs its caller nothing."""
+        if not attempt.held:
+            return
+        grants, attempt.held = attempt.held, []
+        used = record.usage
+        if record.state is State.BEATEN:
+            self._end(parted(grants, of_caller=True), NOTHING)
+            grants = parted(grants, of_caller=False)
+        self._end(grants, Amounts(1, used.input + used.output, record.cost or 0))
 
     def within(self, x: Exchange, usage: Usage | None) -> Usage | None:
         """The same, unless it is our own guess and above what was let through: a guess must not pass a budget."""
@@ -224,17 +227,17 @@ class Gate:
     # -- what applies
 
     def allowance(self, x: Exchange) -> Allowance:
-        """The limits of the caller on its route, by the newest configuration."""
+        """The limits of the caller on its route, by the newest configuration; of a copy, the organisation's alone."""
         caller, route = x.caller, x.route
         assert caller is not None
         assert route is not None
         snapshot = self._newest()
-        key = (caller.organisation, caller.project, caller.key_id, route.model)
+        key = (caller.organisation, caller.project, "" if x.shadow_of else caller.key_id, route.model)
         found = self._allowances.get(key)
         if found is None:
             if len(self._allowances) >= _REMEMBERED:
                 self._allowances.clear()
-            found = self._allowances[key] = allowance(snapshot, caller, route)
+            found = self._allowances[key] = allowance(snapshot, caller, route, shadow=bool(x.shadow_of))
         return found
 
     def share(self, upstream: Upstream, model: str) -> Share:
@@ -332,9 +335,14 @@ NOTHING: Final = Amounts(0, 0, 0)
 _OF_TARGETS: Final = frozenset(str(level) for level in Level if level.of_target)
 
 
+def parted(grants: list[Grant], *, of_caller: bool) -> list[Grant]:
+    """Instead of these grants: what they hold of limits of the caller, or of all others."""
+    return [Grant([held for held in grant.held if held.limit.level.of_caller is of_caller]) for grant in grants]
+
+
 def took(x: Exchange) -> Amounts:
     """What a request that is over really took: nothing, if no target was asked and no kept answer given."""
-    used = sum(attempt.usage.input + attempt.usage.output for attempt in x.attempts)
+    used = sum(one.usage.input + one.usage.output for one in x.attempts if one.state is not State.BEATEN)
     account = x.account
     counts = bool(x.attempts) or (account is not None and account.cache in SERVED)
     return Amounts(int(counts), used)

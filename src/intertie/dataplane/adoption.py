@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from intertie.core.policy.counters import Grant
 from intertie.core.policy.limits import Level, Limit, Measure, Sums
 from intertie.core.policy.windows import Window
-from intertie.core.terms import Settlement
+from intertie.core.terms import AttemptRecord, Settlement, State
 from intertie.dataplane.account import settlement
 from intertie.dataplane.admitted import SERVED, Gate
 from intertie.dataplane.exchange import Attempt, Exchange
@@ -53,12 +53,18 @@ def share_of(opened: Opened, account: Settlement) -> int:
         mine = [one for one in attempts if getattr(one, name) == limit.holder]
         tokens = sum(one.usage.input + one.usage.output for one in mine)
         return Sums(len(mine), tokens, sum(one.cost or 0 for one in mine)).of(limit)
-    if getattr(account, _MEMBERS[limit.level]) != limit.holder:
+    if getattr(account, _MEMBERS[limit.level]) != limit.holder or (account.shadow_of and limit.level.of_caller):
         return 0
     within = span.start <= account.started_at < span.end
     served = within and (bool(account.attempts) or account.cache in SERVED)
-    tokens = sum(one.usage.input + one.usage.output for one in account.attempts) if within else 0
-    return Sums(int(served), tokens, sum(one.cost or 0 for one in attempts)).of(limit)
+    tokens = sum(one.usage.input + one.usage.output for one in _counting(account.attempts)) if within else 0
+    paid = _counting(attempts) if limit.level.of_caller else attempts
+    return Sums(int(served), tokens, sum(one.cost or 0 for one in paid)).of(limit)
+
+
+def _counting(attempts: Iterable[AttemptRecord]) -> list[AttemptRecord]:
+    """Those that a request is the sum of."""
+    return [one for one in attempts if one.state is not State.BEATEN]
 
 
 _MEMBERS: Final = {
@@ -101,6 +107,8 @@ def _is_holder(x: Exchange, limit: Limit) -> bool:
     caller, route = x.caller, x.route
     assert caller is not None
     assert route is not None
+    if x.shadow_of and limit.level.of_caller:
+        return False
     holders = {Level.PROJECT: caller.project, Level.KEY: caller.key_id, Level.ROUTE: route.model}
     return holders.get(limit.level, caller.organisation) == limit.holder
 

@@ -24,13 +24,13 @@ _SHORTEST_SECRET: Final = 6
 _MAX_ERROR_BODY: Final = 64 * 1024
 
 
-async def ask(x: Exchange, who: Who, reply: Reply, chooser: Chooser) -> bytes:
+async def ask(x: Exchange, who: Who, reply: Reply, chooser: Chooser, *, hedge: bool = False) -> bytes:
     """Send once, to whom the chooser named. Returns the last bytes to send to the client.
 
     Closes the attempt's record and tells health however it ends; what the upstream did wrong is raised.
     """
     d = chooser.d
-    attempt = _begin(x, who, d)
+    attempt = _begin(x, who, d, hedge=hedge)
     try:
         d.ledger.open(opening(x, attempt))
         await d.ledger.durable()
@@ -38,26 +38,28 @@ async def ask(x: Exchange, who: Who, reply: Reply, chooser: Chooser) -> bytes:
             # Calls that were planned together all waited here for the disk; the first of them took its slots.
             raise NodeBusy("The node takes no work now.", detail="its last slot was taken meanwhile")
         last = await _send(x, attempt, reply, d)
+        if x.race is not None:
+            x.race.win(attempt)
     except UpstreamError as error:
         _redact(error, attempt)
         broken = isinstance(error, StreamBroken)
         attempt.usage = (delivered(attempt.reader) or attempt.usage) if x.committed else None
         _close(x, attempt, State.INTERRUPTED if broken else State.FAILED, d, error)
         d.mark_failure(who, error)
+        chooser.failed(who, error)
         raise
     except BaseException:
         d.health.release(attempt.candidate.key, d.monotonic())
         attempt.usage = _after_cancel(x, attempt, d)
-        ended = State.INTERRUPTED if x.committed else State.FAILED
-        _close(x, attempt, State.CANCELLED if x.gone else ended, d)
+        _close(x, attempt, _broken_off(x, attempt), d)
         raise
     _close(x, attempt, State.OK, d)
     d.mark_success(who, attempt.ttft)
     return last
 
 
-def _begin(x: Exchange, who: Who, d: Dataplane) -> Attempt:
-    attempt = Attempt(x.tries + 1, *who)
+def _begin(x: Exchange, who: Who, d: Dataplane, *, hedge: bool) -> Attempt:
+    attempt = Attempt(x.tries + 1, *who, hedge=hedge)
     try:
         attempt.started_at = d.gate.reserve(x, attempt)
     except BaseException:
@@ -67,6 +69,8 @@ def _begin(x: Exchange, who: Who, d: Dataplane) -> Attempt:
     x.served = attempt.candidate
     x.running = attempt
     x.live.append(attempt)
+    if x.race is not None:
+        x.race.enter(attempt)
     attempt.started = d.monotonic()
     learn(x, attempt, d)
     return attempt
@@ -123,6 +127,15 @@ def _redact(error: UpstreamError, attempt: Attempt) -> None:
             error.detail = error.detail.replace(secret, "[removed]")
 
 
+def _broken_off(x: Exchange, attempt: Attempt) -> State:
+    """How an attempt ends that is not to go on, through no fault of its target."""
+    if attempt.beaten:
+        return State.BEATEN
+    if x.gone:
+        return State.CANCELLED
+    return State.INTERRUPTED if x.committed else State.FAILED
+
+
 def _after_cancel(x: Exchange, attempt: Attempt, d: Dataplane) -> Usage | None:
     """What a cancelled attempt is charged (S10): what was delivered, or the input if the vendor bills it."""
     assert x.call is not None
@@ -135,7 +148,8 @@ def _after_cancel(x: Exchange, attempt: Attempt, d: Dataplane) -> Usage | None:
 def _close(x: Exchange, attempt: Attempt, state: State, d: Dataplane, error: GatewayError | None = None) -> None:
     now = d.monotonic()
     learned(x, attempt, d, now, well=state is State.OK)
-    x.upstream_seconds += now - attempt.started
+    if state is not State.BEATEN:
+        x.upstream_seconds += now - attempt.started
     attempt.usage = d.gate.within(x, attempt.usage)
     d.gate.close(attempt, close_attempt(x, attempt, state, now, error))
     x.live.remove(attempt)

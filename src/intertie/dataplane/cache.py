@@ -204,7 +204,7 @@ def _key(x: Exchange, answers: Answers) -> bytes | None:
     assert x.call is not None
     assert x.caller is not None
     assert x.route is not None
-    if bytes(x.call.fields.get("store", b"")) == b"true":
+    if x.call.lasting:
         return None
     placing = answers.placing(x.route, x.snapshot)
     try:
@@ -363,7 +363,7 @@ async def _kept(x: Exchange, lead: Lead, now: float) -> Kept | None:
         upstream=upstream.name,
         model=x.served.target.model,
         node=upstream.provider == NODE,
-        cost=x.attempts[-1].cost,
+        cost=next(one.cost for one in reversed(x.attempts) if one.state is State.OK),
         made_at=now,
         expires_at=expires_at,
         digest=digest,

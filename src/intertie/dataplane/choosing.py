@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 from intertie.core.errors import (
     GatewayError,
@@ -14,7 +15,7 @@ from intertie.core.errors import (
     UpstreamExhausted,
 )
 from intertie.core.routing.candidate import Candidate, TargetKey
-from intertie.core.terms import Credential
+from intertie.core.terms import Credential, Upstream
 from intertie.dataplane.exchange import Exchange, Who
 from intertie.dataplane.parts import Dataplane
 
@@ -45,6 +46,7 @@ class Chooser:
         self._repeated = False
         self._waits: list[float] = []
         self._full: list[GatewayError] = []
+        self._last: Who | None = None
         self.errors: list[UpstreamError] = []
 
     def first(self, now: float) -> Who:
@@ -54,16 +56,22 @@ class Chooser:
             raise self._outcome()
         return chosen
 
-    def after(self, error: UpstreamError, last: Who, now: float) -> Choice:
-        """Whom to ask after `error`. Raises the error the client is to see if nobody is left."""
+    def failed(self, who: Who, error: UpstreamError) -> None:
+        """Whoever was asked has failed. Of attempts under way together, the others go on."""
+        self._last = who
         self.errors.append(error)
-        candidate, credential = last
+        candidate, credential = who
+        if error.harm in _OTHER_CREDENTIAL and credential is not None:
+            self._refused.setdefault(candidate.upstream.id, set()).add(credential.id)
+
+    def after(self, error: UpstreamError, now: float) -> Choice:
+        """Whom to ask after the last one `failed` with `error`. Raises the error the client is to see if nobody is."""
+        assert self._last is not None
+        candidate, credential = self._last
         if not error.elsewhere or self._x.committed or self.spent:
             raise self._outcome()
         if error.harm in _OTHER_CREDENTIAL and credential is not None:
-            refused = self._refused.setdefault(candidate.upstream.id, set())
-            refused.add(credential.id)
-            other = self.d.credentials.pick(candidate.upstream, now, refused)
+            other = self.d.credentials.pick(candidate.upstream, now, self._refused[candidate.upstream.id])
             if other is not None and self.d.health.admit(candidate.key, now):
                 return Choice((candidate, other), same=False)
         self._position += 1
@@ -72,8 +80,32 @@ class Chooser:
             return Choice(chosen, same=False)
         if error.again and not self._repeated and self.d.health.admit(candidate.key, now):
             self._repeated = True
-            return Choice(last, same=True)
+            return Choice(self._last, same=True)
         raise self._outcome()
+
+    def beside(self, first: Upstream, now: float) -> Who | None:
+        """Somebody at another address than `first` to ask at the same time; he is not asked again after that.
+
+        `None` if there is nobody in good health with room, or no limit has any.
+        """
+        taken = self._address(first)
+        for place in range(self._position + 1, len(self._candidates)):
+            candidate = self._candidates[place]
+            if candidate.degraded or self._address(candidate.upstream) == taken or not self._has_room(candidate):
+                continue
+            try:
+                who = self._able(candidate, now)
+            except GatewayError:  # no room for two attempts of this call: one goes on
+                return None
+            if who is not None:
+                del self._candidates[place]
+                return who
+        return None
+
+    def _address(self, upstream: Upstream) -> str:
+        """Host and port; of a node, which has none, its id."""
+        base = upstream.base_url or self.d.adapters[upstream.provider].base_url or ""
+        return urlsplit(base).netloc or upstream.id
 
     @property
     def spent(self) -> bool:

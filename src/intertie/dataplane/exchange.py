@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 from intertie.core.errors import GatewayError
 from intertie.core.policy.answers import Kept
@@ -39,8 +41,8 @@ class Exchange:
     __slots__ = (
         "account", "attempts", "body", "cache", "cache_key", "call", "caller", "committed", "cost", "deadline",
         "direct", "docket", "error", "facts", "gone", "headers", "holding", "id", "leads", "live", "operation", "plan",
-        "pulse", "replayed", "restriction", "route", "running", "served", "settled", "snapshot", "started",
-        "started_at", "state", "status", "stopped", "tries", "ttft", "upstream_seconds",
+        "pulse", "race", "replayed", "restriction", "route", "running", "served", "settled", "shadow_of", "snapshot",
+        "started", "started_at", "state", "status", "stopped", "tries", "ttft", "upstream_seconds",
     )  # fmt: skip
 
     def __init__(self, request_id: str, operation: Operation, headers: Mapping[bytes, bytes], body: bytes) -> None:
@@ -58,9 +60,12 @@ class Exchange:
         self.call: Call | None = None
         self.route: Route | None = None
         self.served: Candidate | None = None
-        """The candidate of the latest attempt; written by `attempt`."""
+        """The candidate of the latest attempt, or of the one that won; written by `attempt`. So is the next."""
         self.running: Attempt | None = None
-        """The latest attempt; written by `attempt`."""
+        self.race: Race | None = None
+        """Whose output comes first decides who answers; written by `hedging`."""
+        self.shadow_of = ""
+        """Id of the request of which this is a copy; written by `shadow`."""
         self.pulse = Pulse(0.0)
         """When output was last written; written by `relay`."""
         self.live: list[Attempt] = []
@@ -108,8 +113,10 @@ class Attempt:
     """One send while it runs; becomes an `AttemptRecord`."""
 
     __slots__ = (
+        "beaten",
         "candidate",
         "credential",
+        "hedge",
         "held",
         "n",
         "reader",
@@ -122,8 +129,12 @@ class Attempt:
         "usage",
     )
 
-    def __init__(self, n: int, candidate: Candidate, credential: Credential | None) -> None:
+    def __init__(self, n: int, candidate: Candidate, credential: Credential | None, *, hedge: bool = False) -> None:
         self.n = n
+        self.hedge = hedge
+        """It began while the one before it went on."""
+        self.beaten = False
+        """The request is answered without it; written by `Race`."""
         self.candidate = candidate
         self.credential = credential
         self.held: list[Grant] = []
@@ -143,3 +154,45 @@ class Attempt:
     def was_sent(self) -> None:
         """The transport has sent the request: from here on the upstream may have executed it."""
         self.sent = True
+
+
+class Race:
+    """Attempts of one request that are under way together: the first with output answers, the others are cancelled."""
+
+    __slots__ = ("_tasks", "_x", "won")
+
+    def __init__(self, x: Exchange) -> None:
+        self._x = x
+        self._tasks: dict[Attempt, asyncio.Task[Any] | None] = {}
+        self.won: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
+
+    def __repr__(self) -> str:
+        return f"<Race of {len(self._tasks)}{' won' if self.won.done() else ''}>"
+
+    def enter(self, attempt: Attempt) -> None:
+        """The current task makes this attempt."""
+        self._tasks[attempt] = asyncio.current_task()
+
+    def win(self, attempt: Attempt) -> None:
+        """This attempt answers the request. Called before anything of its answer is sent; again, it does nothing."""
+        if self.won.done():
+            assert self.won.result() is attempt
+            return
+        self.won.set_result(attempt)
+        self._x.served, self._x.running = attempt.candidate, attempt
+        for other, task in self._tasks.items():
+            if other is not attempt and task is not None:
+                other.beaten = True
+                task.cancel()
+
+    def has_won(self, task: asyncio.Task[Any]) -> bool:
+        """It is this task's attempt that answers the request."""
+        return self.won.done() and self._tasks[self.won.result()] is task
+
+    def call_off(self, *, decided: bool) -> None:
+        """Nobody's output is wanted any more. Of attempts that are cut off together the first counts, the others are
+        beaten; all of them are, if an error of one of them has `decided` the request.
+        """
+        if not self.won.done():
+            for other in self._x.live if decided else self._x.live[1:]:
+                other.beaten = True

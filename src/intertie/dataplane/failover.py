@@ -9,6 +9,7 @@ from intertie.core.terms import Progress
 from intertie.dataplane.attempt import ask
 from intertie.dataplane.choosing import Chooser
 from intertie.dataplane.exchange import Exchange
+from intertie.dataplane.hedging import hedged
 from intertie.dataplane.parts import Dataplane
 from intertie.dataplane.relay import follow
 from intertie.dataplane.reply import Reply
@@ -21,6 +22,7 @@ async def answer(x: Exchange, candidates: tuple[Candidate, ...], reply: Reply, d
     group = (x.caller.organisation, x.route.model)
     chooser = Chooser(x, candidates, d)
     d.budgets.begin(group, d.monotonic())
+    send = ask if x.route.hedge is None else hedged
     # From before the first attempt, so that connecting, waiting for a head and going elsewhere are comforted, too (S1).
     heartbeat = follow(x, reply, lambda: _checkpoint(x, d)) if x.call is not None and x.call.stream else None
     extra = False
@@ -28,10 +30,11 @@ async def answer(x: Exchange, candidates: tuple[Candidate, ...], reply: Reply, d
         who = chooser.first(d.monotonic())
         while True:
             try:
-                return await ask(x, who, reply, chooser)
+                return await send(x, who, reply, chooser)
             except UpstreamError as error:
                 now = d.monotonic()
-                choice = chooser.after(error, who, now)
+                choice = chooser.after(error, now)
+                send = ask
                 if extra:
                     d.budgets.extra_done(group)
                     extra = False

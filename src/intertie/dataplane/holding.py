@@ -84,17 +84,19 @@ class Holding:
         return CappedReader(reader, call, self.bound, self.size.choices if self.size is not None else 1)
 
 
-def allowance(snapshot: Snapshot, caller: Caller, route: Route) -> Allowance:
-    """All limits that are known before a target is."""
+def allowance(snapshot: Snapshot, caller: Caller, route: Route, *, shadow: bool = False) -> Allowance:
+    """All limits that are known before a target is. Of a copy for a shadow target, no limit of the caller."""
     organisation = caller.organisation
+    holders = (
+        (Level.ORGANISATION, organisation),
+        (Level.PROJECT, caller.project),
+        (Level.KEY, caller.key_id),
+        (Level.ROUTE, route.model),
+    )
     found = [
         limit
-        for level, holder in (
-            (Level.ORGANISATION, organisation),
-            (Level.PROJECT, caller.project),
-            (Level.KEY, caller.key_id),
-            (Level.ROUTE, route.model),
-        )
+        for level, holder in holders
+        if not (shadow and level.of_caller)
         for limit in snapshot.limits.get((organisation, level, holder), ())
     ]
     found_rates = tuple(limit for limit in found if not limit.is_account)

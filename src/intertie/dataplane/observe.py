@@ -67,6 +67,8 @@ class Counters:
         """(route, operation) -> tally; the route is empty for requests that were refused before they had one."""
         self.attempts: Counter[tuple[str, str]] = Counter()
         """(upstream, outcome) -> attempts; outcome is ok or an error code."""
+        self.hedges: Counter[tuple[str, str]] = Counter()
+        """(route, outcome) -> calls that asked a second target; outcome is won (it answered), lost or failed."""
         self.in_flight = 0
         self.shed = 0
 

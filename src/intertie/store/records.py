@@ -23,10 +23,10 @@ def past(
 ) -> Iterator[Past]:
     """The newest `limit` requests that began within a span (UTC seconds), newest first, as far as they were placed.
 
-    Left out: answers from the cache, and what was refused before anybody could be asked.
+    Left out: answers from the cache, what was refused before anybody could be asked, and copies for shadow targets.
     """
     r = requests.c
-    query = sa.select(requests).where(r.organisation == organisation)
+    query = sa.select(requests).where(r.organisation == organisation, r.shadow_of.is_(None))
     query = query.where(r.started_at >= since) if since is not None else query
     query = query.where(r.started_at < until) if until is not None else query
     before: int | None = None
