@@ -38,6 +38,7 @@ from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.observe import RequestLog
 from intertie.dataplane.parts import Dataplane
 from intertie.dataplane.pipeline import serve
+from intertie.dataplane.shadow import Shadows
 from intertie.dataplane.shedding import Shedder
 
 KEY = "sk-it-test"
@@ -233,6 +234,7 @@ class Playbook:
             links=self,
         )
         self.dataplane.sleep = _no_wait
+        self.shadows = Shadows(self.dataplane)
         self.reply = RecordedReply(self.ledger)
         self.exchange = Exchange("req_1", Operation.CHAT, {b"authorization": b"Bearer " + KEY.encode()}, b"")
 
@@ -266,6 +268,11 @@ class Playbook:
         """Serve one request and return what its client got."""
         await self._serve(self.exchange, self.reply, {"stream": stream, **fields})
         return self.reply
+
+    async def copied(self) -> None:
+        """Return once no copy is under way."""
+        while self.shadows.running():
+            await asyncio.sleep(0)
 
     async def another(self) -> RecordedReply:
         """Serve one more request, beside others, and return what its client got."""

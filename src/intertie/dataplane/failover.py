@@ -24,7 +24,7 @@ async def answer(x: Exchange, candidates: tuple[Candidate, ...], reply: Reply, d
     d.budgets.begin(group, d.monotonic())
     send = ask if x.route.hedge is None else hedged
     # From before the first attempt, so that connecting, waiting for a head and going elsewhere are comforted, too (S1).
-    heartbeat = follow(x, reply, lambda: _checkpoint(x, d)) if x.call is not None and x.call.stream else None
+    heartbeat = follow(x, reply, lambda: checkpoint(x, d)) if x.call is not None and x.call.stream else None
     extra = False
     try:
         who = chooser.first(d.monotonic())
@@ -71,7 +71,7 @@ async def _rest(x: Exchange, delay: float, d: Dataplane) -> None:
         await d.sleep(delay)
 
 
-def _checkpoint(x: Exchange, d: Dataplane) -> None:
+def checkpoint(x: Exchange, d: Dataplane) -> None:
     """Every two seconds of a stream with output: what a crash may lose, and the end of a target's trial."""
     attempt = x.running
     if attempt is not None and attempt.reader is not None and x.committed:

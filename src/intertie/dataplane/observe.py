@@ -69,6 +69,8 @@ class Counters:
         """(upstream, outcome) -> attempts; outcome is ok or an error code."""
         self.hedges: Counter[tuple[str, str]] = Counter()
         """(route, outcome) -> calls that asked a second target; outcome is won (it answered), lost or failed."""
+        self.shadows: Counter[tuple[str, str]] = Counter()
+        """(route, outcome) -> copies for shadow targets; outcome is ok, an error's code, dropped or withdrawn."""
         self.in_flight = 0
         self.shed = 0
 
@@ -153,7 +155,8 @@ class RequestLog:
             account = x.account
             if account.facts is not None:  # for the books; tags and headers of callers are not for every log
                 account = msgspec.structs.replace(account, plan=(), facts=None)
-            line = b'{"event":"request",' + self._encoder.encode(account)[1:]
+            kind = b"shadow" if x.shadow_of else b"request"
+            line = b'{"event":"%b",' % kind + self._encoder.encode(account)[1:]
             if error is not None and error.detail and error.fault is not Fault.CALLER:
                 line = line[:-1] + b',"detail":' + self._encoder.encode(error.detail) + b"}"
         else:

@@ -19,7 +19,7 @@ from intertie.core.terms import NODE, Operation, Upstream
 from intertie.dataplane.admitted import Gate
 from intertie.dataplane.answers import Answers
 from intertie.dataplane.authenticate import HashKey
-from intertie.dataplane.exchange import Who
+from intertie.dataplane.exchange import Exchange, Who
 from intertie.dataplane.observe import Counters, RequestLog, outcome
 from intertie.dataplane.ports import Ledger, RoomSource, SnapshotSource
 from intertie.dataplane.shedding import Shedder
@@ -67,6 +67,8 @@ class Dataplane:
         self.monotonic: Callable[[], float] = time.monotonic
         self.wall: Callable[[], float] = time.time
         self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self.mirror: Callable[[Exchange], None] = lambda _: None
+        """Called with each finished request of a route that has shadow targets; see `shadow`."""
 
     def speaks(self, provider: str, operation: Operation) -> bool:
         """True if this adapter can do this operation."""

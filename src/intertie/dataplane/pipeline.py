@@ -52,6 +52,8 @@ async def serve(x: Exchange, reply: Reply, d: Dataplane) -> None:
         now = d.monotonic()
         d.counters.finished(x, now)
         d.log.finished(x, now)
+        if x.route is not None and x.route.shadow is not None:
+            d.mirror(x)
 
 
 async def _answer(x: Exchange, reply: Reply, d: Dataplane) -> bytes:
