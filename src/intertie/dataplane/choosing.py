@@ -88,10 +88,9 @@ class Chooser:
 
         `None` if there is nobody in good health with room, or no limit has any.
         """
-        taken = self._address(first)
         for place in range(self._position + 1, len(self._candidates)):
             candidate = self._candidates[place]
-            if candidate.degraded or self._address(candidate.upstream) == taken or not self._has_room(candidate):
+            if not elsewhere(candidate, first, self.d) or not self._has_room(candidate):
                 continue
             try:
                 who = self._able(candidate, now)
@@ -101,11 +100,6 @@ class Chooser:
                 del self._candidates[place]
                 return who
         return None
-
-    def _address(self, upstream: Upstream) -> str:
-        """Host and port; of a node, which has none, its id."""
-        base = upstream.base_url or self.d.adapters[upstream.provider].base_url or ""
-        return urlsplit(base).netloc or upstream.id
 
     @property
     def spent(self) -> bool:
@@ -181,3 +175,14 @@ class Chooser:
             return UpstreamBusy("Every credential of this route's upstreams is resting.", retry_after=min(self._waits))
         wait = self.d.health.earliest([candidate.key for candidate in self._candidates], self.d.monotonic())
         return NoTarget("No target of this route can answer now.", retry_after=wait)
+
+
+def elsewhere(candidate: Candidate, first: Upstream, d: Dataplane) -> bool:
+    """It is in good health, and at another address than `first`: what slows the one does not slow the other."""
+    return not candidate.degraded and _address(candidate.upstream, d) != _address(first, d)
+
+
+def _address(upstream: Upstream, d: Dataplane) -> str:
+    """Host and port; of a node, which has none, its id."""
+    base = upstream.base_url or d.adapters[upstream.provider].base_url or ""
+    return urlsplit(base).netloc or upstream.id

@@ -123,7 +123,7 @@ def _placed(copy: Exchange, number: int, d: Dataplane) -> Candidate | None:
     route = resolve(copy.call, caller, snapshot)
     if route.shadow is None or number >= len(route.shadow.targets):
         return None
-    copy.route = _alone(route, route.shadow.targets[number], copy.call.model)
+    copy.route = alone(route, route.shadow.targets[number], copy.call.model)
     copy.deadline = copy.started + route.deadline
     survey(copy, d)
     docket = copy.docket
@@ -137,7 +137,7 @@ def _placed(copy: Exchange, number: int, d: Dataplane) -> Candidate | None:
     return candidate
 
 
-def _alone(route: Route, target: Target, model: str) -> Route:
+def alone(route: Route, target: Target, model: str) -> Route:
     """The route with this target alone, and nothing that would make more of one copy."""
     return Route(
         organisation=route.organisation,
