@@ -8,6 +8,7 @@ like any call; it is booked apart, and takes from no limit of the caller's own.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection
 from functools import partial
 from typing import Final
@@ -30,8 +31,11 @@ from intertie.dataplane.observe import outcome
 from intertie.dataplane.parts import Dataplane
 from intertie.dataplane.relay import follow
 
-MOST: Final = 32
+MOST: Final = 64
 """Copies under way at a time; what is beyond them is not copied."""
+
+MOST_EACH: Final = 16
+"""Of them to one shadow target: one that hangs must not keep all others from being tried."""
 
 MOST_BYTES: Final = 64 * 1024 * 1024
 """Bytes of the calls that copies under way hold."""
@@ -43,6 +47,7 @@ class Shadows:
     def __init__(self, d: Dataplane) -> None:
         self._d = d
         self._live: dict[Exchange, asyncio.Task[None]] = {}
+        self._each: Counter[Target] = Counter()
         self._held = 0
         self._closed = False
         d.mirror = self.mirror
@@ -62,14 +67,15 @@ class Shadows:
             return
         if call.lasting or self._d.rng.random() >= shadow.share:
             return
-        for number in range(len(shadow.targets)):
-            if self._closed or len(self._live) >= MOST or self._held + call.size > MOST_BYTES:
+        for number, target in enumerate(shadow.targets):
+            if self._closed or self._full(target, call.size):
                 self._d.counters.shadows[x.route.model, "dropped"] += 1
                 continue
             self._held += call.size
+            self._each[target] += 1
             copy = _copy(x, number)
             task = self._live[copy] = asyncio.get_running_loop().create_task(self._run(copy, number))
-            task.add_done_callback(partial(self._over, copy, call.size))
+            task.add_done_callback(partial(self._over, copy, target, call.size))
 
     async def close(self) -> None:
         """Cancel what is under way; what it has cost is booked."""
@@ -95,9 +101,16 @@ class Shadows:
         finally:
             _book(copy, d)
 
-    def _over(self, copy: Exchange, size: int, task: asyncio.Task[None]) -> None:
+    def _full(self, target: Target, size: int) -> bool:
+        too_many = len(self._live) >= MOST or self._each[target] >= MOST_EACH
+        return too_many or self._held + size > MOST_BYTES
+
+    def _over(self, copy: Exchange, target: Target, size: int, task: asyncio.Task[None]) -> None:
         del self._live[copy]
         self._held -= size
+        self._each[target] -= 1
+        if not self._each[target]:
+            del self._each[target]
         if not task.cancelled() and (error := task.exception()) is not None:
             self._d.log.event("bug", request_id=copy.id, error=f"{type(error).__name__}: {error}"[:500])
 

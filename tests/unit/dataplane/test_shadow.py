@@ -301,19 +301,33 @@ async def test_a_copy_does_not_wait_for_a_place() -> None:
 
 async def test_copies_are_bounded_in_number_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is beyond is counted and forgotten; none waits for its turn."""
-    play = mirrored([whole()] * 3, [whole("hi", STALL)] * 3)
-    monkeypatch.setattr(shadow, "MOST", 2)
-    for _ in range(3):
-        await play.another()
-    assert len(play.shadows.running()) == 2
-    assert outcomes(play) == {"dropped": 1}
-    await play.shadows.close()
+    for name in ("MOST", "MOST_EACH"):
+        play = mirrored([whole()] * 3, [whole("hi", STALL)] * 3)
+        with monkeypatch.context() as patch:
+            patch.setattr(shadow, name, 2)
+            for _ in range(3):
+                await play.another()
+        assert len(play.shadows.running()) == 2
+        assert outcomes(play) == {"dropped": 1}
+        await play.shadows.close()
 
     play = mirrored([whole()] * 2, [whole("hi", STALL)])
     monkeypatch.setattr(shadow, "MOST_BYTES", 100)
     await play.run()
     await play.another()
     assert outcomes(play) == {"dropped": 1}
+    await play.shadows.close()
+
+
+async def test_one_target_that_hangs_does_not_keep_others_from_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has its own bound."""
+    play = mirrored([whole()] * 3, [whole("hi", STALL)], [whole()] * 3)
+    monkeypatch.setattr(shadow, "MOST_EACH", 1)
+    for _ in range(3):
+        await play.another()
+        while len(play.shadows.running()) > 1:
+            await asyncio.sleep(0)
+    assert (len(asked(play)), len(asked(play, "up2"))) == (1, 3)
     await play.shadows.close()
 
 
