@@ -145,8 +145,9 @@ def _placed(copy: Exchange, number: int, d: Dataplane) -> Candidate | None:
     finally:
         if docket is not None and docket.noting:
             copy.plan = docket.considered
-    if candidate.room is not None and candidate.room.full:
-        raise NodeBusy("The node has no free slot.")  # those are for callers
+    room = candidate.room
+    if room is not None and room.free <= (room.slots > 1):  # the last one is for callers
+        raise NodeBusy("The node has no slot to spare.")
     return candidate
 
 

@@ -10,47 +10,16 @@ import pytest
 from msgspec.structs import replace
 
 from intertie.core.errors import UpstreamReset, UpstreamUnreachable
-from intertie.core.policy.limits import Amounts, AtCap, Level, Limit, Measure
+from intertie.core.policy.limits import Level
 from intertie.core.routing.room import Room
 from intertie.core.routing.rules import Rule, When, Wish
 from intertie.core.terms import CachePolicy, Route, Shadow, State, Target, Trust, Usage
 from intertie.dataplane import shadow
-from tests.support.playbook import LATER, STALL, Playbook, Script, total
+from tests.support.copies import WORD, asked, mirrored, outcomes, streamed, whole
+from tests.support.playbook import STALL, Script, total
 
 ROOM = Room(open=True, free=2, slots=2)
-WORD = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n'
-USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":2}}\n\n'
-DONE = b"data: [DONE]\n\n"
 PRIVATE = Rule("private-stays", When(tag=("private",)), require=Wish(trust=Trust.OWN))
-
-
-def whole(content: str = "hi", *before: Any) -> Script:
-    body = {"choices": [{"message": {"content": content}}], "usage": {"prompt_tokens": 4, "completion_tokens": 2}}
-    return Script(*before, json.dumps(body).encode(), headers={"content-type": "application/json"})
-
-
-def streamed(*steps: Any) -> Script:
-    return Script(*(steps or (WORD, USAGE, DONE)), headers={"content-type": "text/event-stream"})
-
-
-def mirrored(
-    answers: list[Script | Exception], *copies: list[Script | Exception], share: float = 1.0, **more: Any
-) -> Playbook:
-    """A route with one target, whose calls are copied to the upstreams behind it."""
-    play = Playbook(answers, *copies, **more)
-    (first, *_) = play.current.routes["org", "m"].targets
-    shadows = tuple(Target(f"up{n}", "inner") for n in range(1, len(copies) + 1))
-    play.amend(targets=(first,), shadow=Shadow(shadows, share))
-    return play
-
-
-def asked(play: Playbook, upstream: str = "up1") -> list[dict[str, Any]]:
-    """Bodies that an upstream was sent."""
-    return [json.loads(request.body) for request, _ in play.transports[upstream].requests]
-
-
-def outcomes(play: Playbook) -> dict[str, int]:
-    return {outcome: count for (_, outcome), count in play.dataplane.counters.shadows.items()}
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -214,86 +183,14 @@ async def test_a_copy_obeys_the_newest_configuration() -> None:
 
 
 async def test_a_copy_takes_no_slot_that_a_caller_could_have() -> None:
-    """A full node, or one that is away, is not asked; it does not wait for its turn."""
-    for room, outcome in ((replace(ROOM, free=0), "node_busy"), (replace(ROOM, open=False), "no_healthy_target")):
+    """A node that is away or full is not asked, nor one with its last of several slots; it waits for no turn."""
+    away, only = replace(ROOM, open=False), replace(ROOM, free=1, slots=1)
+    cases = ((away, "no_healthy_target"), (replace(ROOM, free=0), "node_busy"), (replace(ROOM, free=1), "node_busy"))
+    for room, outcome in (*cases, (only, "ok")):
         play = mirrored([whole()], [whole()], rooms={"up1": room})
         await play.run()
         await play.copied()
-        assert (asked(play), outcomes(play)) == ([], {outcome: 1})
-
-
-# -- money -----------------------------------------------------------------------------------------------------------
-
-
-async def test_a_copy_costs_its_caller_nothing_and_the_operator_what_it_costs() -> None:
-    """No limit of project, key or route counts it; those of organisation, upstream and model do."""
-    holders = ((Level.PROJECT, "project"), (Level.KEY, "key_1"), (Level.ROUTE, "m"))
-    mine = [total(level, holder, measure=measure) for level, holder in holders for measure in _SUMS]
-    ours = [total(Level.ORGANISATION, "org", measure=measure) for measure in _SUMS]
-    theirs = [total(Level.UPSTREAM, "name-up1", measure=measure) for measure in _SUMS]
-    both = [total(Level.MODEL, "inner", measure=measure) for measure in _SUMS]
-    play = mirrored([whole()], [whole()])
-    play.limit(*mine, *ours, *theirs, *both)
-    await play.run(max_tokens=5)
-    await play.copied()
-
-    assert [play.standing(limit) for limit in mine] == [(1, 0), (6, 0), (8, 0)] * 3
-    assert [play.standing(limit) for limit in (*ours, *both)] == [(2, 0), (12, 0), (16, 0)] * 2
-    assert [play.standing(limit) for limit in theirs] == [(1, 0), (6, 0), (8, 0)]
-
-
-_SUMS = (Measure.REQUESTS, Measure.TOKENS, Measure.MONEY)
-
-
-@pytest.mark.parametrize(
-    "limit",
-    [
-        total(Level.ORGANISATION, "org", 8 + 49),
-        total(Level.UPSTREAM, "name-up1", 49),
-        total(Level.MODEL, "inner", 8 + 49),
-        total(Level.ORGANISATION, "org", 1, Measure.REQUESTS),
-        replace(total(Level.ORGANISATION, "org", 8 + 49), at_cap=AtCap.CHEAPER),
-        Limit("org/rate", Level.ORGANISATION, "org", Measure.REQUESTS, 1),
-        Limit("org/up", Level.UPSTREAM, "name-up1", Measure.TOKENS, 1),
-    ],
-    ids=lambda limit: limit.id,
-)
-async def test_a_copy_that_does_not_fit_is_not_sent(limit: Limit) -> None:
-    """It may cost 50 at most, which is one more than there is."""
-    play = mirrored([whole()], [whole()])
-    play.limit(limit)
-    reply = await play.run(max_tokens=5)
-    await play.copied()
-
-    assert reply.status == 200
-    assert not asked(play)
-    assert play.standing(limit)[1] == 0
-    assert len(play.ledger.settlements) == 1
-    (outcome,) = outcomes(play)
-    assert outcome in {"insufficient_quota", "targets_at_limit", "rate_limit_exceeded"}
-
-
-async def test_what_a_copy_may_cost_is_held_while_it_runs() -> None:
-    """Like any attempt's, so that the organisation's budget is not passed."""
-    play = mirrored([whole()], [whole("hi", LATER)])
-    play.limit(limit := total(Level.ORGANISATION, "org", 1000))
-    await play.run(max_tokens=5)
-    while not asked(play):
-        await asyncio.sleep(0)
-    assert play.standing(limit) == (8, 50)
-    await play.copied()
-    assert play.standing(limit) == (16, 0)
-
-
-async def test_a_copy_does_not_wait_for_a_place() -> None:
-    """Where callers may wait, it is not sent."""
-    limit = Limit("org/places", Level.ORGANISATION, "org", Measure.CONCURRENCY, 1, wait=60.0)
-    play = mirrored([whole()], [whole()])
-    play.limit(limit)
-    await play.run()
-    play.dataplane.gate.counters.take((limit,), Amounts(), 0.0, 0.0)  # somebody else's call
-    await play.copied()
-    assert (asked(play), outcomes(play)) == ([], {"concurrency_exceeded": 1})
+        assert (len(asked(play)), outcomes(play)) == (int(room is only), {outcome: 1})
 
 
 # -- bounds ----------------------------------------------------------------------------------------------------------
