@@ -142,6 +142,42 @@ def test_usage_and_ledger_hold_what_was_just_answered(gateway: Gateway) -> None:
     assert gateway.cli("ledger", "verify")["clean"] is True
 
 
+def test_a_route_is_given_a_hedge_and_shadow_targets_by_command(gateway: Gateway) -> None:
+    """Listed, shown, explained; its copies are summed apart, and a person who looks at sums is told of them."""
+    words = (
+        "--target",
+        "good/m",
+        "--target",
+        "spare/m,tier=1",
+        "--hedge",
+        "--shadow",
+        "spare/m",
+        "--shadow-share",
+        "1",
+    )
+    assert gateway.cli("routes", "put", "copied", *words)["outcome"] == "created"
+    row = gateway.cli("routes", "show", "copied")
+    assert row["hedge"] == {"after": 1.0, "share": 0.02}
+    assert row["shadow"] == {"targets": [{"model": "m", "upstream": "spare", "node": None}], "share": 1.0}
+    for listed in (gateway.run("routes", "list").stdout, gateway.run("routes", "show", "copied").stdout):
+        assert "100% copied to spare/m" in listed
+        assert "after 1 s, 2% of attempts" in listed
+    told = gateway.run("route", "explain", "--model", "copied").stdout
+    assert "Hedged: after 1 s without output there is nobody at another address." in told  # both are one server here
+    assert "Copied: 100% of answered calls to spare/m." in told
+
+    assert ask(gateway, "copied", gateway.key)[0] == 200
+    deadline = time.monotonic() + 10
+    while not (rows := gateway.cli("usage", "--shadow")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [(one["name"], one["requests"]) for one in rows] == [("copied", 1)]
+    assert "Besides, 1 copy for shadow targets cost" in gateway.run("usage").stdout
+    assert "Besides" not in gateway.run("usage", "--shadow").stdout
+    verified = gateway.run("ledger", "verify").stdout
+    assert "1 copy for shadow targets" in verified
+    gateway.cli("routes", "remove", "copied")
+
+
 def test_smoke_asks_everything_shows_a_failover_and_leaves_nothing(gateway: Gateway) -> None:
     """Routes, each target alone, a failing first target, and the price that nobody knows."""
     before = [gateway.cli(noun, "list") for noun in ("routes", "upstreams", "keys")]

@@ -42,7 +42,8 @@ def verify(json: Json = False) -> None:
         as_json(verdict)
     else:
         lines = [f"{problem['kind']}  {problem['id']}: {problem['message']}" for problem in verdict["problems"]]
-        copies = f", {verdict['shadows']} copies for shadow targets" if verdict["shadows"] else ""
+        count = verdict["shadows"]
+        copies = f", {count} {'copy' if count == 1 else 'copies'} for shadow targets" if count else ""
         held = f"{verdict['requests']} requests, {verdict['attempts']} attempts{copies}"
         say(*(lines or [f"The ledger is clean: {held}."]))
     if verdict["problems"]:

@@ -64,7 +64,9 @@ def _beside(found: dict[str, Any]) -> None:
     """Who else would hear of the call."""
     if (hedge := found["hedge"]) is not None:
         second = (
-            f"{hedge['upstream']}/{hedge['model']} is asked, too" if hedge["upstream"] else "there is nobody to ask"
+            f"{hedge['upstream']}/{hedge['model']} is asked, too"
+            if hedge["upstream"]
+            else "there is nobody at another address"
         )
         say(f"Hedged: after {hedge['after']:.3g} s without output {second}.")
     for one in found["shadow"]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from intertie.cli.render import as_csv, as_json, duration, money, table
+from intertie.cli.render import as_csv, as_json, duration, money, say, table
 from intertie.cli.session import Json, session
 from intertie.cli.when import parse
 
@@ -41,6 +41,8 @@ def register(cli: typer.Typer) -> None:
             as_csv(COLUMNS, rows)
         else:
             _show(by, rows)
+            if not shadow:
+                _beside(session().client().get("/usage", **asked, shadow="true"))
 
 
 def _show(by: str, rows: list[dict[str, Any]]) -> None:
@@ -65,6 +67,15 @@ def _show(by: str, rows: list[dict[str, Any]]) -> None:
     table(
         headings, shown, empty="No requests in this time. Send one, then look again.", numbers=frozenset(headings[1:])
     )
+
+
+def _beside(copies: list[dict[str, Any]]) -> None:
+    """That there is more, for whoever compares these sums with a vendor's bill."""
+    if copies:
+        known = sum(row["cost_micros"] or 0 for row in copies)
+        count = sum(row["requests"] for row in copies)
+        copied = "1 copy" if count == 1 else f"{count} copies"
+        say(f"Besides, {copied} for shadow targets cost {money(known)}: intertie usage --shadow")
 
 
 def _cost(row: dict[str, Any]) -> str:

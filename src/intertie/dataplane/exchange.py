@@ -185,6 +185,11 @@ class Race:
                 other.beaten = True
                 task.cancel()
 
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Those that have begun, in their order."""
+        return list(self._tasks)
+
     def has_won(self, task: asyncio.Task[Any]) -> bool:
         """It is this task's attempt that answers the request."""
         return self.won.done() and self._tasks[self.won.result()] is task

@@ -42,7 +42,7 @@ async def hedged(x: Exchange, who: Who, reply: Reply, chooser: Chooser) -> bytes
         if await _overdue(x, tasks[0], race, d.hedges.delay(group, x.route.hedge.after, stream=stream)):
             second = _second(x, who, chooser, group)
         if second is not None:
-            tasks.append(asyncio.create_task(ask(x, second, reply, chooser, hedge=True)))
+            tasks.append(asyncio.create_task(_beside(x, second, reply, chooser, race)))
         last = await _decided(tasks, race)
         answered = race.won.result()
         d.hedges.saw(group, answered.ttft or d.monotonic() - answered.started, stream=stream)
@@ -61,6 +61,8 @@ async def hedged(x: Exchange, who: Who, reply: Reply, chooser: Chooser) -> bytes
             if second is not None:
                 d.budgets.extra_done(group)
                 d.counters.hedges[x.route.model, _outcome(race)] += 1
+                if not any(attempt.hedge for attempt in race.attempts):
+                    _not_asked(x, second, d)
 
 
 async def _overdue(x: Exchange, first: asyncio.Task[bytes], race: Race, seconds: float) -> bool:
@@ -89,11 +91,23 @@ def _second(x: Exchange, who: Who, chooser: Chooser, group: GroupKey) -> Who | N
     if second is None:
         return None
     if not d.budgets.extra(group, now, cheap=False):  # noqa: S610 (not a Django query)
-        d.health.release(second[0].key, now)
-        d.gate.give_back(x)
+        _not_asked(x, second, d)
         return None
     d.hedges.take(group)
     return second
+
+
+async def _beside(x: Exchange, who: Who, reply: Reply, chooser: Chooser, race: Race) -> bytes:
+    """The second attempt; none, if the first had output before this could begin."""
+    if race.won.done():
+        raise asyncio.CancelledError
+    return await ask(x, who, reply, chooser, hedge=True)
+
+
+def _not_asked(x: Exchange, who: Who, d: Dataplane) -> None:
+    """Give back what was taken for an attempt that did not begin."""
+    d.health.release(who[0].key, d.monotonic())
+    d.gate.give_back(x)
 
 
 async def _decided(tasks: Tasks, race: Race) -> bytes:

@@ -12,6 +12,7 @@ from intertie.core.errors import LedgerUnavailable, UpstreamReset
 from intertie.core.policy.limits import Level, Measure
 from intertie.core.routing.room import Room
 from intertie.core.terms import CachePolicy, Hedge, State, Usage
+from intertie.dataplane.choosing import Chooser
 from tests.support.playbook import LATER, STALL, Playbook, Script, total
 
 BODY = b'{"model":"inner","choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":4,"completion_tokens":2}}'
@@ -158,6 +159,27 @@ async def test_s8_if_one_of_the_two_fails_the_other_answers(first: bool) -> None
         (f"name-up{int(not first)}", "upstream_reset"): 1,
         (f"name-up{int(first)}", "ok"): 1,
     }
+
+
+async def test_s8_a_second_that_comes_too_late_to_begin_sends_nothing_and_holds_nothing() -> None:
+    """The first has output in the very turn of the event loop in which the second was chosen."""
+    play = hedged([whole(LATER)], [whole()])
+    play.limit(limit := total(Level.UPSTREAM, "name-up1"))
+    chosen = Chooser.beside
+
+    def beside(chooser: Chooser, *how: object) -> object:
+        found = chosen(chooser, *how)  # type: ignore[arg-type]
+        assert play.exchange.race is not None
+        play.exchange.race.win(play.exchange.live[0])
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Chooser, "beside", beside)
+        reply = await play.run()
+    assert reply.headers["x-intertie-target"] == "name-up0/inner"
+    assert (play.transports["up1"].requests, ended(play)) == ([], [(1, State.OK)])
+    assert play.standing(limit) == (0, 0)
+    assert len(play.ledger.openings) == 1
 
 
 async def test_s8_if_both_fail_the_third_is_asked_and_none_is_hedged_again() -> None:
