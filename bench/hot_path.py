@@ -20,25 +20,13 @@ from typing import Any, Final
 import uvloop
 
 from intertie.core.keys import hash_key
+from intertie.core.ledger import Opening, Progress, Settlement
 from intertie.core.policy.limits import Level, Limit, Measure, limit_id
 from intertie.core.policy.windows import Per
 from intertie.core.providers import load
 from intertie.core.routing.plan import plan
 from intertie.core.routing.resolve import resolve
-from intertie.core.terms import (
-    Caller,
-    Credential,
-    Opening,
-    Operation,
-    Price,
-    Progress,
-    Route,
-    Secret,
-    Settlement,
-    Snapshot,
-    Target,
-    Upstream,
-)
+from intertie.core.terms import Caller, Credential, Operation, Price, Route, Secret, Snapshot, Target, Upstream
 from intertie.core.wire.envelope import peek
 from intertie.core.wire.http import Head, WireRequest
 from intertie.dataplane.authenticate import authenticate

@@ -43,6 +43,7 @@ from intertie.dataplane.embeddings import Embeddings
 from intertie.dataplane.explain import explain
 from intertie.dataplane.observe import RequestLog
 from intertie.dataplane.parts import Dataplane
+from intertie.dataplane.shadow import Shadows
 from intertie.dataplane.shedding import Shedder, memory_of_machine, most_files, resident_bytes
 from intertie.dataplane.transport.http import HttpTransport
 from intertie.dataplane.transport.link import Links, LinkTransport
@@ -136,6 +137,7 @@ class Gateway:
         )
         self._embeddings = self._answers.embedder = Embeddings(self.dataplane, embedder.locate, _LOG.warning)
         self._accounts = Accounts(self.control, self.dataplane.gate, self.snapshots)
+        self._shadows = Shadows(self.dataplane)
         self._alerting = Alerting(self.dataplane.gate, self.snapshots, self._transports, self._log)
         self._link_door = LinkDoor(
             self.control,
@@ -157,7 +159,11 @@ class Gateway:
             # There the two clocks part while the machine sleeps; deadlines must be on the timers' clock.
             self.dataplane.monotonic = self.links.clock = loop.time
         inference = Inference(self.dataplane)
-        self._accounts.attach(loop, self._loader.flush, lambda: [*inference.running(), *self._embeddings.running()])
+        self._accounts.attach(
+            loop,
+            self._loader.flush,
+            lambda: (*inference.running(), *self._embeddings.running(), *self._shadows.running()),
+        )
         settings = self._settings
         proxies = settings.trusted_proxies
         limits = EdgeLimits(body_limit=settings.body_limit, hosts=settings.hosts(), proxies=proxies)
@@ -333,6 +339,7 @@ class Gateway:
             inference.stop(ShuttingDown("The gateway is shutting down.", retry_after=2))
             await server.settled(LAST_SECONDS)
             server.abort_connections()
+        await self._shadows.close()
         await self._link_door.close()
         server.should_exit = True
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sqlite3
 import stat
 import subprocess
@@ -18,12 +17,12 @@ from typing import Any
 import pytest
 
 from tests.support.gateway import Gateway, configuration, route, running, upstream
-from tests.support.replies import Healthy, chunked, error, packed, whole
+from tests.support.replies import Healthy, error, packed, whole
 from tests.support.scripted import Named, Recorded, Reply, ScriptedUpstream
 from tests.support.steps import Script
 
 PRICE = {"input": 1, "output": 2}
-_LAST_WORDS = "intertie up --local-model"
+LAST_WORDS = "intertie up --local-model"
 """With what a start without routes ends."""
 
 
@@ -163,32 +162,6 @@ def test_upstreams_and_routes_come_and_go(gateway: Gateway) -> None:
     assert gateway.cli("upstreams", "remove", "denied") == {"removed": "denied"}
 
 
-def test_a_paused_upstream_gets_no_calls_over_a_restart_too(tmp_path: Path) -> None:
-    """Calls go to the next target, or hear that they must wait; the list and the page show it; then it is back."""
-    with ScriptedUpstream(Named({"good": Healthy(), "spare": Healthy()})).running() as server:
-        named = [upstream(name, server.base_url(name)) for name in ("good", "spare")]
-        with running(tmp_path, configuration(named, [route("both", "good", "spare")])) as gateway:
-            told = gateway.run("upstreams", "pause", "good").stdout
-            assert "intertie upstreams resume good" in told
-            gateway.stop()
-            gateway.start()  # with the same file, which says nothing of a pause
-            assert ask(gateway, "both", gateway.key)[0] == 200
-            assert [one.name for one in server.requests] == ["spare"]
-            assert "paused" in gateway.run("upstreams", "list").stdout
-            assert "paused" in gateway.get("/")
-
-            gateway.cli("upstreams", "pause", "spare", "--model", "m")
-            status, body = ask(gateway, "both", gateway.key)
-            assert (status, body["error"]["message"]) == (503, "Every target of this model is paused.")
-            assert "intertie upstreams resume spare" in gateway.get("/")
-
-            gateway.cli("upstreams", "resume", "good")
-            gateway.cli("upstreams", "resume", "spare", "--model", "m")
-            assert ask(gateway, "both", gateway.key)[0] == 200
-            assert [one.name for one in server.requests] == ["spare", "good"]
-            assert gateway.run("upstreams", "pause", "god").returncode == 1
-
-
 def test_usage_and_ledger_hold_what_was_just_answered(gateway: Gateway) -> None:
     """At once: reading flushes. The fields are those that tools build on."""
     status, _ = ask(gateway, "both", gateway.key)
@@ -214,6 +187,42 @@ def test_pages_end_where_the_ledger_does(gateway: Gateway) -> None:
     assert "Next page: intertie ledger entries --after" in gateway.run("ledger", "entries", "--limit", "1").stdout
 
 
+def test_a_route_is_given_a_hedge_and_shadow_targets_by_command(gateway: Gateway) -> None:
+    """Listed, shown, explained; its copies are summed apart, and a person who looks at sums is told of them."""
+    words = (
+        "--target",
+        "good/m",
+        "--target",
+        "spare/m,tier=1",
+        "--hedge",
+        "--shadow",
+        "spare/m",
+        "--shadow-share",
+        "1",
+    )
+    assert gateway.cli("routes", "put", "copied", *words)["outcome"] == "created"
+    row = gateway.cli("routes", "show", "copied")
+    assert row["hedge"] == {"after": 1.0, "share": 0.02}
+    assert row["shadow"] == {"targets": [{"model": "m", "upstream": "spare", "node": None}], "share": 1.0}
+    for listed in (gateway.run("routes", "list").stdout, gateway.run("routes", "show", "copied").stdout):
+        assert "100% copied to spare/m" in listed
+        assert "after 1 s, 2% of attempts" in listed
+    told = gateway.run("route", "explain", "--model", "copied").stdout
+    assert "Hedged: after 1 s without output there is nobody at another address." in told  # both are one server here
+    assert "Copied: 100% of answered calls to spare/m." in told
+
+    assert ask(gateway, "copied", gateway.key)[0] == 200
+    deadline = time.monotonic() + 10
+    while not (rows := gateway.cli("usage", "--shadow")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [(one["name"], one["requests"]) for one in rows] == [("copied", 1)]
+    assert "Besides, 1 copy for shadow targets cost" in gateway.run("usage").stdout
+    assert "Besides" not in gateway.run("usage", "--shadow").stdout
+    verified = gateway.run("ledger", "verify").stdout
+    assert "1 copy for shadow targets" in verified
+    gateway.cli("routes", "remove", "copied")
+
+
 def test_smoke_asks_everything_shows_a_failover_and_leaves_nothing(gateway: Gateway) -> None:
     """Routes, each target alone, a failing first target, and the price that nobody knows."""
     before = [gateway.cli(noun, "list") for noun in ("routes", "upstreams", "keys")]
@@ -234,29 +243,6 @@ def test_smoke_asks_everything_shows_a_failover_and_leaves_nothing(gateway: Gate
     assert [sorted(row.get("model") or row["name"] for row in rows) for rows in before] == [
         sorted(row.get("model") or row["name"] for row in rows) for rows in after
     ]
-
-
-def test_smoke_cleans_up_after_ctrl_c(tmp_path: Path) -> None:
-    """Interrupted in the middle of a slow answer, it takes its key, routes and upstream away before it ends."""
-    with ScriptedUpstream(Named({"slow": chunked([b"x"] * 100, every=1.0)})).running() as server:
-        document = configuration([upstream("slow", server.base_url("slow"))], [route("slow", "slow")])
-        with running(tmp_path, document) as gateway:
-            environ = {"INTERTIE_DATA": str(gateway.data), "INTERTIE_ADMIN_KEY": gateway.admin_key}
-            words = [sys.executable, "-m", "intertie", "smoke"]
-            smoke = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
-            deadline = time.monotonic() + 30
-            while not server.requests:
-                assert time.monotonic() < deadline, gateway.tail()
-                time.sleep(0.02)
-            assert any(row["model"].startswith("intertie-smoke/") for row in gateway.cli("routes", "list"))
-            smoke.send_signal(signal.SIGINT)
-            _, told = smoke.communicate(timeout=30)
-
-            assert smoke.returncode != 0
-            assert "Traceback" not in told
-            assert [row["model"] for row in gateway.cli("routes", "list")] == ["slow"]
-            assert [row["name"] for row in gateway.cli("upstreams", "list")] == ["slow"]
-            assert [row["name"] for row in gateway.cli("keys", "list")] == ["test"]
 
 
 def test_smoke_cleans_up_what_a_killed_run_left(gateway: Gateway) -> None:
@@ -350,22 +336,6 @@ def test_a_wrong_admin_key_is_refused_with_a_remedy(gateway: Gateway) -> None:
     assert "wrong-admin-key" not in ran.stderr + ran.stdout
 
 
-def test_the_first_start_shows_a_key_that_works_and_later_starts_show_nothing_secret(tmp_path: Path) -> None:
-    """The printed curl line answers once there is a route; the second start prints a variable."""
-    with running(tmp_path, {"settings": {}}) as gateway:
-        first = _printed(gateway, _LAST_WORDS)
-        key = next(line.strip() for line in first.splitlines() if line.strip().startswith("sk-it-"))
-        assert ask(gateway, "nothing", key)[0] == 404
-        gateway.stop()
-        gateway.output.unlink()
-        gateway.start()
-        second = _printed(gateway, _LAST_WORDS)
-
-    assert "sk-it-" not in second
-    for path in gateway.data.iterdir():
-        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 or path.suffix == ".lock", path
-
-
 def test_help_is_there_at_once() -> None:
     """Half a second on a busy machine; nothing of the gateway is loaded for it."""
     code = "import sys, intertie.__main__ as m\ntry:\n m.main()\nexcept SystemExit:\n pass\nprint(sorted(sys.modules))"
@@ -377,7 +347,7 @@ def test_help_is_there_at_once() -> None:
         assert f"'{heavy}'" not in loaded, heavy
 
 
-def _printed(gateway: Gateway, last: str) -> str:
+def printed(gateway: Gateway, last: str) -> str:
     """What it printed up to the last thing it has to say."""
     deadline = time.monotonic() + 20
     while last not in (shown := gateway.tail(20_000)):

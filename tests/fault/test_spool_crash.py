@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from intertie.core.errors import LedgerUnavailable
-from intertie.core.terms import Opening, State
+from intertie.core.ledger import Opening, State
 from intertie.store import ledger, migrations, segment
 from intertie.store.database import Database
 from intertie.store.ledger import Entry

@@ -9,7 +9,7 @@ PACKAGE: Final = "intertie"
 RANKS: Final[tuple[tuple[str, ...], ...]] = (
     ("core.keeping",),
     ("core.terms", "core.errors", "settings", "auditor"),
-    ("core.wire", "core.pricing", "core.keys"),
+    ("core.ledger", "core.wire", "core.pricing", "core.keys"),
     ("core.providers", "core.routing", "core.policy"),
     ("dataplane", "store", "agent"),
     ("controlplane",),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from intertie.core.terms import AttemptRecord, Opening, Operation, Price, Progress, Settlement, State, Usage
+from intertie.core.ledger import AttemptRecord, Opening, Progress, Settlement, State
+from intertie.core.terms import Operation, Price, Usage
 
 PRICE = Price(input=2_500_000, output=10_000_000)
 STARTED = 1_700_000_000.0

@@ -11,6 +11,9 @@ from typing import Any
 
 import msgspec
 
+from intertie.core.ledger import Opening, Progress, Settlement
+from intertie.core.policy.limits import Level, Limit, Measure, limit_id
+from intertie.core.policy.windows import Per
 from intertie.core.providers import load
 from intertie.core.routing.room import Room
 from intertie.core.terms import (
@@ -18,13 +21,10 @@ from intertie.core.terms import (
     Caller,
     Credential,
     Node,
-    Opening,
     Operation,
     Price,
-    Progress,
     Route,
     Secret,
-    Settlement,
     Snapshot,
     Target,
     Timeouts,
@@ -36,13 +36,17 @@ from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.observe import RequestLog
 from intertie.dataplane.parts import Dataplane
 from intertie.dataplane.pipeline import serve
+from intertie.dataplane.shadow import Shadows
 from intertie.dataplane.shedding import Shedder
 
 KEY = "sk-it-test"
 CALLER = Caller("org", "project", "key_1", "dev")
 STALL = "stall"
+LATER = "later"
+"""Everything else that can run gets its turn first."""
 
 Step = bytes | Exception | str
+_TURNS = 50
 
 
 class Script:
@@ -87,6 +91,10 @@ class _ScriptedReply:
         if not self._steps:
             return None
         step = self._steps.pop(0)
+        while step == LATER:
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+            step = self._steps.pop(0)
         if isinstance(step, Exception):
             raise step
         if step == STALL:
@@ -224,8 +232,27 @@ class Playbook:
             links=self,
         )
         self.dataplane.sleep = _no_wait
+        self.shadows = Shadows(self.dataplane)
         self.reply = RecordedReply(self.ledger)
         self.exchange = Exchange("req_1", Operation.CHAT, {b"authorization": b"Bearer " + KEY.encode()}, b"")
+
+    def amend(self, **fields: Any) -> None:
+        """Change the route."""
+        routes = {("org", "m"): msgspec.structs.replace(self.current.routes["org", "m"], **fields)}
+        self.current = msgspec.structs.replace(self.current, routes=routes)
+
+    def limit(self, *limits: Limit) -> None:
+        """Put limits in force."""
+        held: dict[tuple[str, str, str], tuple[Limit, ...]] = {}
+        for limit in limits:
+            place = ("org", str(limit.level), limit.holder)
+            held[place] = (*held.get(place, ()), limit)
+        self.current = msgspec.structs.replace(self.current, limits=held)
+
+    def standing(self, limit: Limit) -> tuple[int, int]:
+        """Spent and reserved."""
+        found = self.dataplane.gate.standing(limit)
+        return found.spent, found.reserved
 
     def of(self, upstream: Upstream) -> ScriptedTransport:
         return self.transports[upstream.id]
@@ -239,6 +266,11 @@ class Playbook:
         """Serve one request and return what its client got."""
         await self._serve(self.exchange, self.reply, {"stream": stream, **fields})
         return self.reply
+
+    async def copied(self) -> None:
+        """Return once no copy is under way."""
+        while self.shadows.running():
+            await asyncio.sleep(0)
 
     async def another(self) -> RecordedReply:
         """Serve one more request, beside others, and return what its client got."""
@@ -274,6 +306,11 @@ def _as_node(upstream: Upstream) -> Upstream:
 
 async def _no_wait(_seconds: float) -> None:
     """Back-off without the wait."""
+
+
+def total(level: Level, holder: str, amount: int = 10**9, measure: Measure = Measure.MONEY) -> Limit:
+    """A quota or budget that never starts afresh."""
+    return Limit("org/" + limit_id(level, holder, measure, Per.TOTAL), level, holder, measure, amount, Per.TOTAL)
 
 
 def hash_key(presented: str) -> bytes:

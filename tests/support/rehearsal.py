@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from intertie.core.errors import NodeBusy, UpstreamReset, UpstreamUnreachable
+from intertie.core.ledger import Settlement
 from intertie.core.providers import load
 from intertie.core.routing.room import Room
-from intertie.core.terms import Node, Operation, Secret, Settlement, Snapshot, Upstream
+from intertie.core.terms import Node, Operation, Secret, Snapshot, Upstream
 from intertie.core.wire.http import Head, WireRequest
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.observe import RequestLog

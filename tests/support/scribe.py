@@ -14,7 +14,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from intertie.core.terms import State, Usage
+from intertie.core.ledger import State
+from intertie.core.terms import Usage
 from intertie.store.database import Database
 from intertie.store.loader import Loader
 from intertie.store.spool import Spool

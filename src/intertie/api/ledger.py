@@ -24,6 +24,8 @@ class VerifyAnswer(msgspec.Struct, frozen=True):
     requests: int
     attempts: int
     problems: tuple[Problem, ...]
+    shadows: int = 0
+    """Copies of requests for shadow targets."""
 
 
 @router.get("/entries", dependencies=[need(Permission.LEDGER_READ)])
@@ -33,7 +35,7 @@ def entries(
     limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
     after: Annotated[str, Query(max_length=200)] = "",
 ) -> Response:
-    """One entry per attempt and one per request, beginning behind the entry whose `id` is `after`."""
+    """One entry per attempt, request and copy of one, beginning behind the entry whose `id` is `after`."""
     state.flush()
     return shown(ledger.entries(state.control, state.organisation, limit, after))
 
@@ -45,4 +47,4 @@ def verify(state: State) -> Response:
     state.flush()
     found = tuple(state.verify() if state.verify is not None else ledger.verify(state.control))
     held = ledger.totals(state.control, state.organisation)
-    return shown(VerifyAnswer(not found, held.requests, held.attempts, found))
+    return shown(VerifyAnswer(not found, held.requests, held.attempts, found, held.shadows))

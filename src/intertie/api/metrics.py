@@ -64,6 +64,11 @@ class Readings(Collector):
         yield _counter("cache_requests", "Requests by what the cache did.", ("route", "operation", "cache"), given)
         saved = [(key, tally.saved) for key, tally in tallies.items()]
         yield _counter("cache_saved_micros", "What answers given again would have cost.", ("route", "operation"), saved)
+        hedges, copies = dict(counters.hedges), dict(counters.shadows)
+        help_ = "Requests that asked a second target: it answered first (won), it did not (lost), or neither (failed)."
+        yield _counter("hedges", help_, ("route", "outcome"), hedges.items())
+        help_ = "Copies of answered requests for shadow targets, those that were not sent among them."
+        yield _counter("shadows", help_, ("route", "outcome"), copies.items())
         yield _counter("requests_shed", "Requests refused because of load.", (), [((), counters.shed)])
         durations = {key: tally.duration for key, tally in tallies.items()}
         yield _histogram("request_duration_seconds", "From the first byte in to the last byte out.", durations)

@@ -19,7 +19,13 @@ Moment = Annotated[float | None, Query(ge=0, allow_inf_nan=False, description="U
 
 @router.get("", dependencies=[need(Permission.USAGE_READ)])
 @speaks(answer=list[UsageRow])
-def by(state: State, by: usage.Dimension = "route", since: Moment = None, until: Moment = None) -> Response:
-    """Sums by one dimension, everything recorded so far included."""
+def by(
+    state: State,
+    by: usage.Dimension = "route",
+    since: Moment = None,
+    until: Moment = None,
+    shadow: Annotated[bool, Query(description="Of copies for shadow targets instead of requests")] = False,  # noqa: FBT002 (a member of the query)
+) -> Response:
+    """Sums by one dimension, everything recorded so far included. Copies for shadow targets are summed apart."""
     state.flush()
-    return shown(usage.by(state.control, state.organisation, by, since, until))
+    return shown(usage.by(state.control, state.organisation, by, since, until, shadow=shadow))

@@ -42,7 +42,9 @@ def verify(json: Json = False) -> None:
         as_json(verdict)
     else:
         lines = [f"{problem['kind']}  {problem['id']}: {problem['message']}" for problem in verdict["problems"]]
-        held = f"{count(verdict['requests'], 'request')}, {count(verdict['attempts'], 'attempt')}"
+        shadows = verdict["shadows"]
+        copies = f", {shadows} {'copy' if shadows == 1 else 'copies'} for shadow targets" if shadows else ""
+        held = f"{count(verdict['requests'], 'request')}, {count(verdict['attempts'], 'attempt')}{copies}"
         say(*(lines or [f"The ledger is clean: {held}."]))
     if verdict["problems"]:
         raise typer.Exit(1)

@@ -55,8 +55,27 @@ def _show(found: dict[str, Any]) -> None:
         say(f"Route {found['route']}, strategy {found['strategy']}, about {found['expected_output']} output tokens.")
     say(*(f"Rule {line}" for line in found["rules"]))
     _candidates(found["candidates"])
+    _beside(found)
     if (error := found["error"]) is not None:
         say(f"The caller would get {error['status']} {error['code']}: {error['message']}")
+
+
+def _beside(found: dict[str, Any]) -> None:
+    """Who else would hear of the call."""
+    if (hedge := found["hedge"]) is not None:
+        second = (
+            f"{hedge['upstream']}/{hedge['model']} is asked, too"
+            if hedge["upstream"]
+            else "there is nobody at another address"
+        )
+        say(f"Hedged: after {hedge['after']:.3g} s without output {second}.")
+    for one in found["shadow"]:
+        to = f"{one['upstream']}/{one['model']}"
+        say(
+            f"Copied: {one['share']:.0%} of answered calls to {to}."
+            if one["allowed"]
+            else f"No copy to {to}: {one['why']}."
+        )
 
 
 def _recorded(found: dict[str, Any], *, json: bool) -> None:

@@ -30,6 +30,7 @@ def list_(json: Json = False) -> None:
         for at, target in enumerate(row["targets"]):
             first = (row["model"], row["origin"], row["strategy"]) if at == 0 else ("", "", "")
             shown.append((*first, f"{word(target)}/{target['model']}", target["tier"], target["weight"]))
+        shown += [("", "", *told) for told in _extras(row)]
     table(
         ("clients ask for", "origin", "strategy", "target", "tier", "weight"),
         shown,
@@ -68,6 +69,16 @@ def put(
             "0.92,words=0.8,embeddings=ROUTE.",
         ),
     ] = None,
+    hedge: Annotated[
+        bool, typer.Option("--hedge", help="Ask a second target when the first shows nothing for unusually long.")
+    ] = False,
+    shadow: Annotated[
+        list[str] | None,
+        typer.Option("--shadow", help="UPSTREAM/MODEL or node:NAME/MODEL that gets copies of answered calls; repeat."),
+    ] = None,
+    shadow_share: Annotated[
+        float, typer.Option("--shadow-share", help="Part of the answered calls that is copied, up to 1.")
+    ] = 0.1,
     json: Json = False,
 ) -> None:
     """Make a route, or replace it whole."""
@@ -77,12 +88,45 @@ def put(
         "deadline": deadline,
         "targets": [_target(words) for words in target],
         **_cache(cache, similar),
+        **({"hedge": True} if hedge else {}),
+        **({"shadow": {"targets": [_target(words) for words in shadow], "share": shadow_share}} if shadow else {}),
     }
     made = session().client().put("/routes", content)
     if json:
         as_json(made)
     else:
         say(f"Route {model}: {made['outcome']}.")
+
+
+@app.command("show")
+def show(model: str, json: Json = False) -> None:
+    """Show one route with everything that was set on it."""
+    row = next((row for row in session().client().get("/routes") if row["model"] == model), None)
+    if row is None:
+        raise CommandProblem(f"no route is named {model}", "intertie routes list shows all", code="unknown")
+    if json:
+        as_json(row)
+        return
+    targets = [f"{word(one)}/{one['model']}, tier {one['tier']}, weight {one['weight']}" for one in row["targets"]]
+    facts = [("strategy", row["strategy"]), ("origin", row["origin"]), *(("target", told) for told in targets)]
+    facts += [("deadline", f"{row['deadline']:g} s"), ("attempts", f"at most {row['max_attempts']}")]
+    if row["cache"] is not None:
+        facts.append(("cache", f"{row['cache']['ttl']:g} s, shared by {row['cache']['scope']}"))
+    facts += [("sticky", "conversations stay with their target")] if row["sticky"] else []
+    facts += [("fallback", f"{code}: {', '.join(models)}") for code, models in row["fallback"].items()]
+    facts += [(kind, told) for kind, told, *_ in _extras(row)]
+    table((model, ""), facts, empty="")
+
+
+def _extras(row: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """What a route does besides asking one target: kind, words, and two empty columns of the list."""
+    found = []
+    if (hedge := row["hedge"]) is not None:
+        found.append(("hedge", f"after {hedge['after']:g} s, {hedge['share']:.0%} of attempts", "", ""))
+    if (shadow := row["shadow"]) is not None:
+        told = f"{shadow['share']:.0%} copied to"
+        found += [("shadow", f"{told} {word(one)}/{one['model']}", "", "") for one in shadow["targets"]]
+    return found
 
 
 @app.command("remove")

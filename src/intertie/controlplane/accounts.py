@@ -13,8 +13,9 @@ from typing import Final
 from intertie.controlplane import limits
 from intertie.controlplane.control import Control
 from intertie.controlplane.snapshot import Snapshots
+from intertie.core.ledger import Settlement
 from intertie.core.policy.limits import Limit
-from intertie.core.terms import Settlement, Snapshot
+from intertie.core.terms import Snapshot
 from intertie.dataplane.admitted import Gate
 from intertie.dataplane.adoption import adopt
 from intertie.dataplane.exchange import Exchange

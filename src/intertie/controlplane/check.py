@@ -8,7 +8,7 @@ from intertie.controlplane.addresses import is_public
 from intertie.controlplane.config import Document, Problem
 from intertie.controlplane.consistency import nearest
 from intertie.controlplane.embedder import REMEDY, missing
-from intertie.controlplane.entries import PriceEntry, RouteEntry, UpstreamEntry
+from intertie.controlplane.entries import PriceEntry, RouteEntry, ShadowTargetEntry, TargetEntry, UpstreamEntry
 from intertie.core.keeping import LOCAL
 from intertie.core.terms import Price, Trust
 
@@ -27,6 +27,7 @@ def check(document: Document, prices: Callable[[str, str], Price | None]) -> lis
 
 def _upstreams(document: Document) -> Iterator[Problem]:
     used = {target.upstream for route in document.routes for target in route.targets}
+    used |= {target.upstream for route in document.routes for target in _shadows(route)}
     for index, upstream in enumerate(document.upstreams):
         path = f"upstreams[{index}]"
         address = upstream.base_url or ""
@@ -64,15 +65,20 @@ def _route(
     if similar is not None and similar.embeddings == LOCAL and (absent := missing()):
         lacking = f"needs the local embedding model, and this machine lacks {', '.join(absent)}"
         yield Problem(f"{path}.cache.similar", lacking, f"where the gateway runs, {REMEDY}")
-    if len(route.targets) == 1 and route.targets[0].node_label is None:
+    alone = len(route.targets) == 1 and route.targets[0].node_label is None
+    if alone:
         yield Problem(path, f"{route.model} has one target, so nothing takes over when it fails", "add a second")
-    for at, target in enumerate(route.targets):
+    if alone and route.hedge is not None:
+        yield Problem(f"{path}.hedge", "there is no second target to ask", "add one at another address")
+    places: dict[str, TargetEntry | ShadowTargetEntry] = {}
+    places |= {f"{path}.targets[{at}]": target for at, target in enumerate(route.targets)}
+    places |= {f"{path}.shadow.targets[{at}]": target for at, target in enumerate(_shadows(route))}
+    for where, target in places.items():
         if target.upstream is None:
             continue  # a node: what it serves, it tells the gateway
         upstream = upstreams[target.upstream]
         model = target.model or route.model
         listed = {entry.name: entry.price for entry in upstream.models}
-        where = f"{path}.targets[{at}]"
         if not upstream.enabled:
             yield Problem(where, f"{upstream.name} is not enabled", "it gets no calls until it is")
         if model == "*":
@@ -94,6 +100,10 @@ def _embeddings(document: Document) -> Iterator[Problem]:
             hint = nearest(similar.embeddings, routes) or "right if a node serves this model"
             where = f"routes[{index}].cache.similar.embeddings"
             yield Problem(where, f"there is no route {similar.embeddings}", hint)
+
+
+def _shadows(route: RouteEntry) -> list[ShadowTargetEntry]:
+    return route.shadow.targets if route.shadow is not None else []
 
 
 def _keys(document: Document) -> Iterator[Problem]:

@@ -62,22 +62,33 @@ def nearest(name: object, known: Iterator[str] | list[str] | Mapping[str, Any]) 
 def _references(raw: Mapping[str, Any]) -> Iterator[Problem]:
     names = [str(upstream.get("name")) for _, upstream in _items(raw, "upstreams", "")]
     for path, route in _items(raw, "routes", ""):
-        seen: dict[tuple[str, str], str] = {}
         for at, target in _items(route, "targets", path):
-            upstream, node, model = target.get("upstream"), target.get("node"), target.get("model")
-            if isinstance(upstream, str) and upstream not in names:
-                hint = nearest(upstream, names) or f"declare it under `upstreams`; a machine is {{node: {upstream}}}"
-                yield Problem(f"{at}.upstream", f"no upstream is named {upstream!r}", hint)
-            if isinstance(node, str) and node in names:
-                yield Problem(f"{at}.node", f"{node} is an upstream, not a node", f"write {{upstream: {node}}}")
+            model = target.get("model")
             if route.get("model") == "*" and model is not None and model != "*":
                 yield Problem(f"{at}.model", "a target of the route * passes the model asked for", "leave `model` out")
-            if route.get("model") != "*" and model == "*":
-                yield Problem(f"{at}.model", "only the route * passes any model", "name the upstream's model")
-            if place := word(target):
-                first = seen.setdefault((place, str(model or route.get("model"))), at)
-                if first != at:
-                    yield Problem(at, f"is the same target as {first}", "use `weight` to send it more")
+        yield from _targets(route, _items(route, "targets", path), names, "use `weight` to send it more")
+        if isinstance(shadow := route.get("shadow"), dict):
+            yield from _targets(route, _items(shadow, "targets", f"{path}.shadow"), names, "one copy is enough")
+
+
+def _targets(
+    route: Mapping[str, Any], targets: Iterator[tuple[str, Mapping[str, Any]]], names: list[str], if_twice: str
+) -> Iterator[Problem]:
+    """What holds for targets and shadow targets alike."""
+    seen: dict[tuple[str, str], str] = {}
+    for at, target in targets:
+        upstream, node, model = target.get("upstream"), target.get("node"), target.get("model")
+        if isinstance(upstream, str) and upstream not in names:
+            hint = nearest(upstream, names) or f"declare it under `upstreams`; a machine is {{node: {upstream}}}"
+            yield Problem(f"{at}.upstream", f"no upstream is named {upstream!r}", hint)
+        if isinstance(node, str) and node in names:
+            yield Problem(f"{at}.node", f"{node} is an upstream, not a node", f"write {{upstream: {node}}}")
+        if route.get("model") != "*" and model == "*":
+            yield Problem(f"{at}.model", "only the route * passes any model", "name the upstream's model")
+        if place := word(target):
+            first = seen.setdefault((place, str(model or route.get("model"))), at)
+            if first != at:
+                yield Problem(at, f"is the same target as {first}", if_twice)
 
 
 def _rules_twice(raw: Mapping[str, Any]) -> Iterator[Problem]:

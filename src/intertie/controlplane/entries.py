@@ -267,6 +267,41 @@ class CacheEntry(Entry):
     similar: SimilarEntry | None = None
 
 
+class HedgeEntry(Entry):
+    """That a second target is asked beside one that shows nothing for too long. `true` is short for the defaults."""
+
+    after: float = Field(default=1.0, ge=0.1, le=600, allow_inf_nan=False)
+    share: float = Field(default=0.02, gt=0, le=1, allow_inf_nan=False)
+
+
+class ShadowTargetEntry(Entry):
+    """Who gets copies: an upstream or a node. Without `model`, they ask for the one the client asked for."""
+
+    upstream: Name | None = None
+    node: Name | None = None
+    model: Model | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> ShadowTargetEntry:
+        if (self.upstream is None) == (self.node is None):
+            raise wrong("must say where to send copies", "give `upstream` or `node`, not both")
+        return self
+
+
+class ShadowEntry(Entry):
+    """That a share of a route's answered calls is sent to others, too, whose answers go nowhere."""
+
+    targets: list[ShadowTargetEntry] = Field(min_length=1, max_length=5)
+    share: float = Field(default=0.1, gt=0, le=1, allow_inf_nan=False)
+
+
+def _switch(value: object) -> object:
+    """`true` as the defaults, `false` as none."""
+    if isinstance(value, bool):
+        return {} if value else None
+    return value
+
+
 class FallbackCode(StrEnum):
     """Rejections of a call that another model may take."""
 
@@ -285,6 +320,8 @@ class RouteEntry(Limited):
     cache: CacheEntry | None = None
     sticky: bool = False
     fallback: dict[FallbackCode, list[Model]] = Field(default={})
+    hedge: Annotated[HedgeEntry | None, BeforeValidator(_switch)] = None
+    shadow: ShadowEntry | None = None
 
 
 class KeyEntry(Limited):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from intertie.controlplane.control import Control, Unknown
+from intertie.core.ledger import CallFacts, Considered
 from intertie.core.routing.replay import Tried
-from intertie.core.terms import CallFacts, Considered
 from intertie.store import records
 
 

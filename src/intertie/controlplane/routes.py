@@ -10,14 +10,14 @@ from intertie.controlplane import audit, embedder, implied, route_options
 from intertie.controlplane.audit import BY_GATEWAY, Actor, Item
 from intertie.controlplane.consistency import nearest
 from intertie.controlplane.control import Conflict, Control, Unknown, nobody
-from intertie.controlplane.entries import RouteEntry, TargetEntry
+from intertie.controlplane.entries import RouteEntry, ShadowTargetEntry, TargetEntry
 from intertie.controlplane.outcome import Origin, Outcome
 from intertie.core.errors import BadCall
 from intertie.core.keeping import LOCAL, CachePolicy
-from intertie.core.terms import StrategyName
+from intertie.core.terms import Hedge, StrategyName
 from intertie.store import nodes, revision, routes, upstreams
 from intertie.store.database import Connection
-from intertie.store.routes import RouteRow, TargetRow
+from intertie.store.routes import RouteRow, ShadowRow, TargetRow
 
 
 class TargetView(msgspec.Struct, frozen=True):
@@ -29,6 +29,21 @@ class TargetView(msgspec.Struct, frozen=True):
     upstream: str | None = None
     node: str | None = None
     node_label: str | None = None
+
+
+class ShadowTargetView(msgspec.Struct, frozen=True):
+    """Who gets copies; exactly one of `upstream` and `node` (both names) is there."""
+
+    model: str
+    upstream: str | None = None
+    node: str | None = None
+
+
+class ShadowView(msgspec.Struct, frozen=True):
+    """Who gets copies of which part of a route's answered calls."""
+
+    targets: tuple[ShadowTargetView, ...]
+    share: float
 
 
 class RouteView(msgspec.Struct, frozen=True):
@@ -43,6 +58,8 @@ class RouteView(msgspec.Struct, frozen=True):
     cache: CachePolicy | None = None
     sticky: bool = False
     fallback: Mapping[str, tuple[str, ...]] = {}
+    hedge: Hedge | None = None
+    shadow: ShadowView | None = None
 
 
 def put(control: Control, organisation: str, entry: RouteEntry, by: Actor = BY_GATEWAY) -> Outcome:
@@ -72,6 +89,8 @@ def list_(control: Control, organisation: str) -> list[RouteView]:
             cache=route_options.cache(row.options),
             sticky=route_options.sticky(row.options),
             fallback=route_options.fallback(row.options),
+            hedge=route_options.hedge(row.options),
+            shadow=_shadow_view(row, names, machines),
         )
         for row in sorted(rows, key=lambda row: row.model)
     ]
@@ -128,6 +147,9 @@ def write(
         created_at=before.created_at if before else control.clock(),
         options=route_options.stored(entry),
         targets=tuple(_target(entry, target, known, machines) for target in entry.targets),
+        shadows=tuple(_shadow(entry, target, known, machines) for target in entry.shadow.targets)
+        if entry.shadow is not None
+        else (),
     )
     if after == before:
         return Outcome.UNCHANGED
@@ -145,16 +167,28 @@ def _target(route: RouteEntry, entry: TargetEntry, known: Mapping[str, str], mac
     model = entry.model or route.model
     if (model == "*") != (route.model == "*"):
         raise BadCall("only targets of the route * pass the model asked for, and all of them do", param="targets")
-    upstream = None
-    if entry.node is not None:
-        upstream = machines.get(entry.node)
-        if upstream is None:
-            raise _no_node(entry.node, known, machines)
-    elif entry.upstream is not None:
-        upstream = known.get(entry.upstream)
-        if upstream is None:
-            raise _no_upstream(entry.upstream, known, machines)
+    upstream = _place(entry, known, machines) if entry.node_label is None else None
     return TargetRow(upstream, model, entry.weight, entry.tier, entry.node_label)
+
+
+def _shadow(
+    route: RouteEntry, entry: ShadowTargetEntry, known: Mapping[str, str], machines: Mapping[str, str]
+) -> ShadowRow:
+    """The same for who gets copies."""
+    model = entry.model or route.model
+    if model == "*" != route.model:
+        raise BadCall("only shadow targets of the route * pass the model asked for", param="shadow")
+    return ShadowRow(_place(entry, known, machines), model)
+
+
+def _place(entry: TargetEntry | ShadowTargetEntry, known: Mapping[str, str], machines: Mapping[str, str]) -> str:
+    """The id of the upstream or node that is named."""
+    found = machines.get(entry.node) if entry.node is not None else known.get(entry.upstream or "")
+    if found is not None:
+        return found
+    if entry.node is not None:
+        raise _no_node(entry.node, known, machines)
+    raise _no_upstream(entry.upstream or "", known, machines)
 
 
 def _names(connection: Connection, organisation: str) -> dict[str, str]:
@@ -165,6 +199,7 @@ def _look(row: RouteRow, names: Mapping[str, str]) -> dict[str, object]:
     """For the audit trail: targets in words."""
     look = {name: value for name, value in msgspec.structs.asdict(row).items() if name not in {"organisation", "model"}}
     look["targets"] = [_in_words(target, names) for target in row.targets]
+    look["shadows"] = [f"{names.get(one.upstream, one.upstream)}/{one.model}" for one in row.shadows]
     return look
 
 
@@ -192,6 +227,15 @@ def _view(target: TargetRow, names: Mapping[str, str], machines: Container[str])
         return TargetView(*shared, node_label=target.node_label)
     name = names[target.upstream]
     return TargetView(*shared, node=name) if target.upstream in machines else TargetView(*shared, upstream=name)
+
+
+def _shadow_view(row: RouteRow, names: Mapping[str, str], machines: Container[str]) -> ShadowView | None:
+    views = []
+    for one in row.shadows:
+        name = names[one.upstream]
+        node = one.upstream in machines
+        views.append(ShadowTargetView(one.model, node=name) if node else ShadowTargetView(one.model, upstream=name))
+    return ShadowView(tuple(views), route_options.shadow_share(row.options)) if views else None
 
 
 def _implied(connection: Connection, control: Control, organisation: str, written: list[RouteRow]) -> list[RouteRow]:

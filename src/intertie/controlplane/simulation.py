@@ -13,11 +13,12 @@ from typing import Final, NamedTuple
 import msgspec
 
 from intertie.controlplane.control import Control
+from intertie.core.ledger import State
 from intertie.core.pricing import cost
 from intertie.core.routing.reach import facts_of
 from intertie.core.routing.replay import Past, Place, replay
 from intertie.core.routing.rules import Rule, TargetFacts
-from intertie.core.terms import Price, Snapshot, State, Upstream, Usage
+from intertie.core.terms import Price, Snapshot, Upstream, Usage
 from intertie.store import records
 
 LIMIT: Final = 100_000

@@ -19,6 +19,7 @@ from intertie.core.terms import (
     Node,
     Price,
     Route,
+    Shadow,
     Snapshot,
     StrategyName,
     Target,
@@ -110,7 +111,8 @@ def build(control: Control) -> Snapshot:
     route_rows += implied.routes(route_rows, upstream_rows, machines, prices)
     routes = {(row.organisation, row.model): _route(row, machines) for row in route_rows}
     for route in routes.values():
-        for target in route.targets:
+        copied = route.shadow.targets if route.shadow is not None else ()
+        for target in (*route.targets, *copied):
             made[target.upstream].models.get(target.model)  # priced now rather than in the first request
     return Snapshot(
         revision=number,
@@ -127,6 +129,7 @@ def build(control: Control) -> Snapshot:
 
 def _route(row: RouteRow, machines: list[Machine]) -> Route:
     targets = ((target.upstream, target) for target in implied.targets(row, machines))
+    shadows = tuple(Target(one.upstream, one.model) for one in row.shadows)
     return Route(
         organisation=row.organisation,
         model=row.model,
@@ -137,6 +140,8 @@ def _route(row: RouteRow, machines: list[Machine]) -> Route:
         cache=route_options.cache(row.options),
         sticky=route_options.sticky(row.options),
         fallback=route_options.fallback(row.options),
+        hedge=route_options.hedge(row.options),
+        shadow=Shadow(shadows, route_options.shadow_share(row.options)) if shadows else None,
     )
 
 

@@ -15,10 +15,14 @@ def by(
     dimension: Dimension = "route",
     since: float | None = None,
     until: float | None = None,
+    *,
+    shadow: bool = False,
 ) -> list[UsageRow]:
     """One row per value of `dimension`, for what began from `since` up to before `until` (UTC seconds).
+
+    Of requests that callers sent; or, with `shadow`, of the copies of them that went to shadow targets.
 
     What is still in the spool is not included: flush the loader first. Unknown costs are counted apart, never as zero.
     """
     with control.database.read() as connection:
-        return usage.by(connection, organisation, dimension, since, until)
+        return usage.by(connection, organisation, dimension, since, until, shadow=shadow)

@@ -115,6 +115,11 @@ class Call(msgspec.Struct, frozen=True):
     wants_usage: bool = False
     size: int = 0  # bytes of the body as received
 
+    @property
+    def lasting(self) -> bool:
+        """The vendor is to keep the answer (`store`), so to send it twice is to do something twice."""
+        return bytes(self.fields.get("store", b"")) == b"true"
+
 
 class Caller(msgspec.Struct, frozen=True):
     """Who calls: an API key of a project of an organisation, and what it may reach."""
@@ -213,6 +218,22 @@ class Target(msgspec.Struct, frozen=True):
     tier: int = 0
 
 
+class Hedge(msgspec.Struct, frozen=True):
+    """That a second target is asked beside one that shows nothing for too long."""
+
+    after: float = 1.0
+    """Seconds without output, at least; the route's own 95th percentile, if that is longer."""
+    share: float = 0.02
+    """At most this part of the route's attempts."""
+
+
+class Shadow(msgspec.Struct, frozen=True):
+    """Who gets copies of answered calls, and of which part of them. What they answer goes nowhere."""
+
+    targets: tuple[Target, ...]
+    share: float = 0.1
+
+
 class Route(msgspec.Struct, frozen=True):
     """A public model name that clients ask for, and the targets that can answer."""
 
@@ -228,6 +249,8 @@ class Route(msgspec.Struct, frozen=True):
     """A conversation stays with the target that has it."""
     fallback: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     """Code of a rejection -> models to try instead."""
+    hedge: Hedge | None = None
+    shadow: Shadow | None = None
 
 
 class Webhook(msgspec.Struct, frozen=True):
@@ -257,132 +280,3 @@ class Snapshot(msgspec.Struct, frozen=True):
     """Organisation -> whom to tell about its limits."""
     rules: Mapping[str, tuple[Any, ...]] = MappingProxyType({})
     """Organisation -> `core.routing.rules.Rule`s."""
-
-
-class Considered(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One target of a plan, as explanations and books show it: why it was left out, or what gave it its place.
-
-    `score` is what its strategy compared; lower is better. `base` is its place before rules; `None` if health, room or
-    reach kept it out, whatever rules say. `setback` put it behind others whatever rules prefer: 1 just back, 2 full, 4
-    degraded, summed. `latency` (s) is there where a rule asked; 0: not measured. `via`: a fallback to that model.
-    """
-
-    upstream: str
-    model: str
-    why: str = ""
-    score: float | None = None
-    allowed: bool = True
-    base: float | None = None
-    setback: int = 0
-    latency: float | None = None
-    via: str = ""
-
-
-class CallFacts(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What rules may ask about a call, and all that the books keep of it: never its content."""
-
-    key: str
-    project: str
-    model: str
-    operation: Operation
-    tags: frozenset[str] = frozenset()
-    headers: Mapping[str, str] = {}
-    """Only those that some rule asks for."""
-    needs: frozenset[str] = frozenset()
-    """Capabilities: `tools`, `vision`, `json_schema`."""
-    tokens: int = 0  # of input, estimated
-    output: int | None = None
-    """The largest output the caller allows."""
-    content: frozenset[str] = frozenset()
-    """Classes of content that some rule asks for and that were found."""
-    trust: Trust = Trust.VENDOR  # the caller's ceiling
-    at: float = 0.0
-    member: str = ""
-
-
-class State(StrEnum):
-    """How a request or an attempt ended."""
-
-    OK = "ok"
-    FAILED = "failed"  # no answer, or an error answer
-    INTERRUPTED = "interrupted"  # broke after the commit point
-    CANCELLED = "cancelled"  # the client left
-    RECOVERED = "recovered"  # in flight when the process died; settled by estimate at the next start
-
-
-class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One send to one target, as the books keep it."""
-
-    n: int
-    upstream: str
-    """`Upstream.name` (readable in books even after deletion)."""
-    model: str
-    credential: str
-    state: State
-    started_at: float
-    duration_ms: int
-    node: str = ""
-    """The node's name, if a node was asked."""
-    status: int = 0
-    error: str = ""
-    usage: Usage = Usage()
-    cost: int | None = 0  # `None` is unknown, never zero
-    ttft_ms: int | None = None
-
-
-class Opening(msgspec.Struct, frozen=True, tag="open", omit_defaults=True):
-    """Written to the spool before an attempt's first upstream byte, so that a crash leaves a trace of it."""
-
-    request_id: str
-    n: int
-    organisation: str
-    project: str
-    key_id: str
-    key_name: str
-    route: str
-    operation: Operation
-    stream: bool
-    upstream: str
-    model: str
-    credential: str
-    started_at: float
-    input_estimate: int
-    price: Price | None = None
-    node: str = ""
-    member: str = ""
-
-
-class Progress(msgspec.Struct, frozen=True, tag="progress", omit_defaults=True):
-    """Checkpoint of a long stream: output tokens delivered so far (estimated)."""
-
-    request_id: str
-    n: int
-    output: int
-
-
-class Settlement(msgspec.Struct, frozen=True, tag="settle", omit_defaults=True):
-    """The final account of one request; its usage and cost are the sums over its attempts."""
-
-    request_id: str
-    organisation: str
-    project: str
-    key_id: str
-    key_name: str
-    route: str
-    operation: Operation
-    stream: bool
-    state: State
-    status: int
-    started_at: float
-    duration_ms: int
-    attempts: tuple[AttemptRecord, ...] = ()
-    error: str = ""
-    ttft_ms: int | None = None
-    overhead_ms: float = 0.0
-    cache: str = ""
-    """hit, similar, miss, bypass, coalesced, or empty where no cache is configured."""
-    saved: int | None = None
-    """Micro-units that an answer from the cache would have cost; `None` if none came from there, or unknown."""
-    plan: tuple[Considered, ...] = ()
-    facts: CallFacts | None = None
-    member: str = ""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from intertie.core.errors import GatewayError
+from intertie.core.ledger import AttemptRecord, Opening, Settlement, State
 from intertie.core.pricing import cost
-from intertie.core.terms import NODE, AttemptRecord, Opening, Settlement, State, Upstream, Usage
+from intertie.core.terms import NODE, Upstream, Usage
 from intertie.core.wire.openai_usage import estimate_input
 from intertie.dataplane.exchange import Attempt, Exchange
 
@@ -36,33 +37,38 @@ def opening(x: Exchange, attempt: Attempt) -> Opening:
         input_estimate=x.facts.tokens if x.facts is not None else estimate_input(x.call.fields),
         price=upstream.models.get(target.model),
         node=_node(upstream),
+        hedge=attempt.hedge,
+        shadow_of=x.shadow_of,
     )
 
 
-def close_attempt(x: Exchange, attempt: Attempt, state: State, now: float, error: GatewayError | None = None) -> None:
-    """Add the attempt's record to the exchange. `now` is monotonic seconds."""
+def close_attempt(
+    x: Exchange, attempt: Attempt, state: State, now: float, error: GatewayError | None = None
+) -> AttemptRecord:
+    """The attempt's record, added to the exchange. `now` is monotonic seconds."""
     usage = attempt.usage or _NOTHING
     upstream = attempt.candidate.upstream
     price = upstream.models.get(attempt.candidate.target.model)
     spent = cost(usage, price) if usage.input or usage.output else 0
-    x.cost = None if x.cost is None or spent is None else x.cost + spent
-    x.attempts.append(
-        AttemptRecord(
-            n=attempt.n,
-            upstream=upstream.name,
-            model=attempt.candidate.target.model,
-            credential=attempt.credential.id if attempt.credential else "",
-            state=state,
-            started_at=attempt.started_at,
-            duration_ms=round((now - attempt.started) * 1000),
-            status=attempt.status,
-            error=error.code if error else "",
-            usage=usage,
-            cost=spent,
-            ttft_ms=None if attempt.ttft is None else round(attempt.ttft * 1000),
-            node=_node(upstream),
-        )
+    if state is not State.BEATEN:
+        x.cost = None if x.cost is None or spent is None else x.cost + spent
+    record = AttemptRecord(
+        n=attempt.n,
+        upstream=upstream.name,
+        model=attempt.candidate.target.model,
+        credential=attempt.credential.id if attempt.credential else "",
+        state=state,
+        started_at=attempt.started_at,
+        duration_ms=round((now - attempt.started) * 1000),
+        status=attempt.status,
+        error=error.code if error else "",
+        usage=usage,
+        cost=spent,
+        ttft_ms=None if attempt.ttft is None else round(attempt.ttft * 1000),
+        node=_node(upstream),
     )
+    x.attempts.append(record)
+    return record
 
 
 def settlement(x: Exchange, now: float) -> Settlement | None:
@@ -91,6 +97,7 @@ def settlement(x: Exchange, now: float) -> Settlement | None:
         plan=x.plan,
         facts=x.facts if x.plan or _tells(x) else None,
         saved=None if x.replayed is None else x.replayed.cost,
+        shadow_of=x.shadow_of,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple, Protocol
 
 from intertie.core.errors import GatewayError, PriceUnknown
+from intertie.core.ledger import AttemptRecord, Settlement, State
 from intertie.core.policy.account import Account
 from intertie.core.policy.answers import GIVEN
 from intertie.core.policy.counters import Counters
@@ -17,8 +18,8 @@ from intertie.core.policy.limits import Amounts, Level, Limit
 from intertie.core.policy.meters import Grant, Meters, Refusal
 from intertie.core.policy.worst_case import bounded, largest_cost, size
 from intertie.core.routing.candidate import Candidate
-from intertie.core.terms import AttemptRecord, Settlement, Snapshot, Upstream, Usage
-from intertie.dataplane.exchange import Exchange
+from intertie.core.terms import Snapshot, Upstream, Usage
+from intertie.dataplane.exchange import Attempt, Exchange
 from intertie.dataplane.holding import Allowance, Holding, Share, allowance, share
 from intertie.dataplane.ports import SnapshotSource
 from intertie.dataplane.refusals import rate_lines, refused
@@ -101,12 +102,11 @@ class Gate:
         if allowed.idle:
             return None
         holding.entered = False
-        if self._waiting.rooms and (busy := self._waiting.busy(allowed.queues)) is not None:
-            return self._waiting.join(x, busy, self.monotonic())
-        refusal = self._enter(x)
+        busy = self._waiting.busy(allowed.queues) if self._waiting.rooms else None
+        refusal = self._enter(x) if busy is None else Refusal(busy, 1.0)
         if refusal is None:
             return None
-        if refusal.limit.wait > 0:
+        if refusal.limit.wait > 0 and not x.shadow_of:
             return self._waiting.join(x, refusal.limit, self.monotonic())
         raise refused(refusal)
 
@@ -121,8 +121,8 @@ class Gate:
         holding = x.holding
         if holding is None:
             return
-        if holding.attempt:
-            self.close(x, None)
+        if holding.claimed:
+            self.give_back(x)
         if holding.admitted:
             grants, holding.admitted = holding.admitted, []
             self._end(grants, took(x))
@@ -159,7 +159,7 @@ class Gate:
         if x.holding is None and not self._newest().limits:
             return None
         holding = x.holding or self.begin(x)
-        self.close(x, None)  # what was claimed before and not asked after all
+        self.give_back(x)  # what was claimed before and not asked after all
         allowed, shared = self._allowed(x, holding), self.share(candidate.upstream, candidate.target.model)
         budgets = allowed.budgets
         if budgets is None and shared is None:
@@ -180,33 +180,42 @@ class Gate:
             wanted = ((shared.rates, likely), (budgets, most), (shared.accounts, most))
         taken = self._take(wanted, now, at)
         if not isinstance(taken, Refusal):
-            holding.attempt, holding.at = taken, at
+            holding.claimed, holding.at = taken, at
             return None
         if allowed.strict is not None and (spent := allowed.strict.refusal(most, now, at)) is not None:
             raise refused(spent)
         return refused(taken)
 
-    def reserve(self, x: Exchange, candidate: Candidate) -> float:
-        """What `claim` took, or take it now if that was given back. When the attempt begins (UTC seconds).
+    def reserve(self, x: Exchange, attempt: Attempt) -> float:
+        """Hand what `claim` took to the attempt, or take it now if it was given back. When it begins (UTC seconds).
 
         Raises what the caller is told if there is no room any more.
         """
-        if x.holding is not None and x.holding.attempt:
-            return x.holding.at
-        if (full := self.claim(x, candidate)) is not None:
+        taken = x.holding is not None and x.holding.claimed
+        if not taken and (full := self.claim(x, attempt.candidate)) is not None:
             raise full
-        return x.holding.at if x.holding is not None and x.holding.attempt else self.wall()
-
-    def close(self, x: Exchange, record: AttemptRecord | None) -> None:
-        """The attempt is over: count what its record says, or nothing if it has none."""
         holding = x.holding
-        if holding is None or not holding.attempt:
+        if holding is None or not holding.claimed:
+            return self.wall()
+        attempt.held, holding.claimed = holding.claimed, []
+        return holding.at
+
+    def give_back(self, x: Exchange) -> None:
+        """The attempt for which something was claimed does not begin now."""
+        if x.holding is not None and x.holding.claimed:
+            grants, x.holding.claimed = x.holding.claimed, []
+            self._end(grants, NOTHING)
+
+    def close(self, attempt: Attempt, record: AttemptRecord) -> None:
+        """The attempt is over: count what its record says; one that was beaten costs its caller nothing."""
+        if not attempt.held:
             return
-        grants, holding.attempt = holding.attempt, []
-        used = record.usage if record is not None else Usage()
-        self._end(
-            grants, Amounts(int(record is not None), used.input + used.output, (record.cost or 0) if record else 0)
-        )
+        grants, attempt.held = attempt.held, []
+        used = record.usage
+        if record.state is State.BEATEN:
+            self._end(grants, Amounts(1, used.input + used.output, record.cost or 0), callers=NOTHING)
+        else:
+            self._end(grants, Amounts(1, used.input + used.output, record.cost or 0))
 
     def within(self, x: Exchange, usage: Usage | None) -> Usage | None:
         """The same, unless it is our own guess and above what was let through: a guess must not pass a budget."""
@@ -226,17 +235,18 @@ class Gate:
     # -- what applies
 
     def allowance(self, x: Exchange) -> Allowance:
-        """The limits of the caller on its route, by the newest configuration."""
+        """The limits of the caller on its route, by the newest configuration; of a copy, the organisation's alone."""
         caller, route = x.caller, x.route
         assert caller is not None
         assert route is not None
         snapshot = self._newest()
-        key = (caller.organisation, caller.project, caller.member, caller.key_id, route.model)
+        key = (caller.organisation, caller.project, caller.member, "" if x.shadow_of else caller.key_id, route.model)
         found = self._allowances.get(key)
         if found is None:
             if len(self._allowances) >= _REMEMBERED:
                 self._allowances.clear()
-            found = self._allowances[key] = allowance(snapshot, caller, route, self._meters)
+            made = allowance(snapshot, caller, route, self._meters, shadow=bool(x.shadow_of))
+            found = self._allowances[key] = made
         return found
 
     def share(self, upstream: Upstream, model: str) -> Share | None:
@@ -313,10 +323,14 @@ class Gate:
         refusals = [meters.refusal(amounts, now, at) for meters, amounts in wanted if meters is not None]
         return max((one for one in refusals if one is not None), key=_wait)
 
-    def _end(self, grants: list[Grant], actual: Amounts) -> None:
+    def _end(self, grants: list[Grant], actual: Amounts, callers: Amounts | None = None) -> None:
+        """`callers`, if given, is what limits of the caller count instead."""
         now = self.monotonic()
         for grant in grants:
-            grant.meters.settle(grant, actual, now)
+            if callers is None:
+                grant.meters.settle(grant, actual, now)
+            else:
+                grant.meters.settle_apart(grant, actual, callers, now)
         if self._waiting.rooms:
             for grant in grants:
                 for places in grant.meters.places:
@@ -332,7 +346,7 @@ _OF_TARGETS: Final = frozenset(str(level) for level in Level if level.of_target)
 
 def took(x: Exchange) -> Amounts:
     """What a request that is over really took: nothing, if no target was asked and no kept answer given."""
-    used = sum(attempt.usage.input + attempt.usage.output for attempt in x.attempts)
+    used = sum(one.usage.input + one.usage.output for one in x.attempts if one.state is not State.BEATEN)
     account = x.account
     counts = bool(x.attempts) or (account is not None and account.cache in GIVEN)
     return Amounts(int(counts), used)

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from intertie.core.ledger import AttemptRecord, Settlement, State
 from intertie.core.policy.answers import GIVEN
 from intertie.core.policy.limits import Level, Limit, Measure, Sums
+from intertie.core.policy.meters import Grant
 from intertie.core.policy.windows import Window
-from intertie.core.terms import Settlement
 from intertie.dataplane.account import settlement
 from intertie.dataplane.admitted import Gate
-from intertie.dataplane.exchange import Exchange
+from intertie.dataplane.exchange import Attempt, Exchange
 
 
 class Opened(NamedTuple):
@@ -53,12 +54,18 @@ def share_of(opened: Opened, account: Settlement) -> int:
         mine = [one for one in attempts if getattr(one, name) == limit.holder]
         tokens = sum(one.usage.input + one.usage.output for one in mine)
         return Sums(len(mine), tokens, sum(one.cost or 0 for one in mine)).of(limit)
-    if getattr(account, _HOLDERS[limit.level]) != limit.holder:
+    if getattr(account, _HOLDERS[limit.level]) != limit.holder or (account.shadow_of and limit.level.of_caller):
         return 0
     within = span.start <= account.started_at < span.end
     served = within and (bool(account.attempts) or account.cache in GIVEN)
-    tokens = sum(one.usage.input + one.usage.output for one in account.attempts) if within else 0
-    return Sums(int(served), tokens, sum(one.cost or 0 for one in attempts)).of(limit)
+    tokens = sum(one.usage.input + one.usage.output for one in _counting(account.attempts)) if within else 0
+    paid = _counting(attempts) if limit.level.of_caller else attempts
+    return Sums(int(served), tokens, sum(one.cost or 0 for one in paid)).of(limit)
+
+
+def _counting(attempts: Iterable[AttemptRecord]) -> list[AttemptRecord]:
+    """Those that a request is the sum of."""
+    return [one for one in attempts if one.state is not State.BEATEN]
 
 
 _HOLDERS: Final = {
@@ -79,32 +86,36 @@ def _cover(gate: Gate, x: Exchange, opened: Iterable[Opened], at: float) -> None
     if x.holding is not None and not x.holding.entered:
         return
     for one in opened:
-        if not _concerns(x, one):
+        if x.caller is None or x.caller.organisation != one.organisation:
             continue
-        if x.holding is None:
-            x.holding = gate.begin(x)
-        asking = x.tries > len(x.attempts)
         if not _by_attempt(one.limit):
-            held = x.holding.admitted
-        elif asking:
-            held = x.holding.attempt
-        else:
+            if _is_holder(x, one.limit):
+                holding = x.holding or gate.begin(x)
+                _count(gate, holding.admitted, one.limit, at)
             continue
-        if not held:
-            held.append(gate.counters.nothing())
-        gate.counters.cover(held[0], one.limit, at)
+        for attempt in x.live:
+            if _asks(attempt, one.limit) if one.limit.level.of_target else _is_holder(x, one.limit):
+                _count(gate, attempt.held, one.limit, at)
 
 
-def _concerns(x: Exchange, opened: Opened) -> bool:
-    caller, route, limit = x.caller, x.route, opened.limit
+def _count(gate: Gate, held: list[Grant], limit: Limit, at: float) -> None:
+    if not held:
+        held.append(gate.counters.nothing())
+    gate.counters.cover(held[0], limit, at)
+
+
+def _is_holder(x: Exchange, limit: Limit) -> bool:
+    """The limit is one of the request's own: of its organisation, project, key or route."""
+    caller, route = x.caller, x.route
     assert caller is not None
     assert route is not None
-    if caller.organisation != opened.organisation:
+    if x.shadow_of and limit.level.of_caller:
         return False
-    if not limit.level.of_target:
-        known = (caller.organisation, caller.project, caller.member, caller.key_id, route.model)
-        return limit.holder == dict(zip(_HOLDERS, known, strict=True))[limit.level]
-    if x.running is None:
-        return False
-    candidate = x.running.candidate
+    known = (caller.organisation, caller.project, caller.member, caller.key_id, route.model)
+    return limit.holder == dict(zip(_HOLDERS, known, strict=True))[limit.level]
+
+
+def _asks(attempt: Attempt, limit: Limit) -> bool:
+    """The limit is of the target that this attempt asks."""
+    candidate = attempt.candidate
     return limit.holder == (candidate.target.model if limit.level is Level.MODEL else candidate.upstream.name)

@@ -13,6 +13,7 @@ from typing import Final, ParamSpec, TypeVar
 from msgspec.structs import replace
 
 from intertie.core.errors import AnswerLost, KeyInUse, KeyReused
+from intertie.core.ledger import State
 from intertie.core.policy.answers import (
     CONTROL,
     IDEMPOTENCY_KEY,
@@ -27,7 +28,7 @@ from intertie.core.policy.answers import (
     may_give,
 )
 from intertie.core.routing.resolve import ANY
-from intertie.core.terms import NODE, Route, State
+from intertie.core.terms import NODE, Route
 from intertie.core.wire import unfold
 from intertie.core.wire.canonical import Ambiguous
 from intertie.core.wire.sse import KEEP_ALIVE, event
@@ -208,7 +209,7 @@ def _key(x: Exchange, answers: Answers) -> bytes | None:
     assert x.call is not None
     assert x.caller is not None
     assert x.route is not None
-    if bytes(x.call.fields.get("store", b"")) == b"true":
+    if x.call.lasting:
         return None
     placing = answers.placing(x.route, x.snapshot)
     try:
@@ -368,7 +369,7 @@ async def _kept(x: Exchange, lead: Lead, now: float) -> Kept | None:
         upstream=upstream.name,
         model=x.served.target.model,
         node=upstream.provider == NODE,
-        cost=x.attempts[-1].cost,
+        cost=next(one.cost for one in reversed(x.attempts) if one.state is State.OK),
         made_at=now,
         expires_at=expires_at,
         digest=digest,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -10,15 +11,19 @@ from msgspec import structs
 from msgspec.structs import replace
 
 from intertie.core.errors import BadCall, GatewayError, NoTarget
+from intertie.core.ledger import CallFacts, Considered
+from intertie.core.routing.candidate import Candidate
 from intertie.core.routing.credentials import CredentialState
 from intertie.core.routing.docket import Docket
 from intertie.core.routing.plan import plan
 from intertie.core.routing.reach import facts_of
 from intertie.core.routing.resolve import resolve
 from intertie.core.routing.rules import applying, told
-from intertie.core.terms import Call, Caller, CallFacts, Considered, Dialect, Operation, Snapshot, Trust
+from intertie.core.terms import Call, Caller, Dialect, Operation, Route, Snapshot, Trust
+from intertie.dataplane.choosing import elsewhere
 from intertie.dataplane.facts import tags
 from intertie.dataplane.parts import Dataplane
+from intertie.dataplane.shadow import alone
 
 _ID: Final = "explain"
 
@@ -60,6 +65,26 @@ class Answerer(Considered, frozen=True, omit_defaults=True, kw_only=True):
     labels: tuple[str, ...] = ()
 
 
+class Second(msgspec.Struct, frozen=True):
+    """Who would be asked beside the first, and after how many seconds without output."""
+
+    after: float
+    upstream: str = ""
+    model: str = ""
+    """Empty: there is nobody at another address, in health and with room."""
+
+
+class Copied(msgspec.Struct, frozen=True):
+    """Whether a shadow target would get a copy of the call, once that is answered; a share of them does."""
+
+    upstream: str
+    model: str
+    share: float
+    allowed: bool
+    why: str = ""
+    """What keeps it from being sent."""
+
+
 class Explanation(msgspec.Struct, frozen=True):
     """Who would be asked, in which order, and why not the others."""
 
@@ -73,6 +98,9 @@ class Explanation(msgspec.Struct, frozen=True):
     expected_output: int = 0
     """Output tokens that strategies reckon with."""
     error: Failure | None = None
+    hedge: Second | None = None
+    """On a route that hedges."""
+    shadow: tuple[Copied, ...] = ()
 
 
 def explain(d: Dataplane, organisation: str, question: Question) -> Explanation:
@@ -98,9 +126,10 @@ def explain(d: Dataplane, organisation: str, question: Question) -> Explanation:
     rules = applying(snapshot.rules.get(organisation, ()), facts)
     docket = Docket(facts, rules, exploring=False)
     route, failure = None, None
+    planned: tuple[Candidate, ...] = ()
     try:
         route = resolve(call, caller, snapshot)
-        plan(call, caller, route, snapshot, d, d.monotonic(), docket)
+        planned = plan(call, caller, route, snapshot, d, d.monotonic(), docket)
     except GatewayError as error:
         wait = error.retry_after if isinstance(error, NoTarget) else None
         failure = Failure(error.status, error.code, error.public, wait)
@@ -112,7 +141,38 @@ def explain(d: Dataplane, organisation: str, question: Question) -> Explanation:
         candidates=_described(snapshot, organisation, _with_credentials(d, snapshot, organisation, docket.considered)),
         expected_output=d.traffic.expected_output((organisation, route.model), facts.output) if route else 0,
         error=failure,
+        hedge=_second(d, route, planned, question) if route is not None else None,
+        shadow=tuple(_copied(d, call, caller, route, facts)) if route is not None else (),
     )
+
+
+def _second(d: Dataplane, route: Route, planned: tuple[Candidate, ...], question: Question) -> Second | None:
+    if route.hedge is None or not planned:
+        return None
+    after = d.hedges.delay((route.organisation, route.model), route.hedge.after, stream=question.stream)
+    first, *others = planned
+    for one in others:
+        if elsewhere(one, first.upstream, d) and not (one.room is not None and one.room.full):
+            return Second(after, one.upstream.name, one.target.model)
+    return Second(after)
+
+
+def _copied(d: Dataplane, call: Call, caller: Caller, route: Route, facts: CallFacts) -> Iterator[Copied]:
+    """Each shadow target, planned as its copy would be."""
+    snapshot = d.snapshots.current
+    rules = applying(snapshot.rules.get(caller.organisation, ()), facts)
+    for target in route.shadow.targets if route.shadow is not None else ():
+        to = alone(route, target, call.model)
+        upstream = snapshot.upstreams.get(target.upstream)
+        name = upstream.name if upstream is not None else target.upstream
+        docket = Docket(facts, rules, exploring=False)
+        why = ""
+        try:
+            plan(call, caller, to, snapshot, d, d.monotonic(), docket)
+        except GatewayError:
+            why = next((one.why for one in docket.considered), "unknown")
+        assert route.shadow is not None
+        yield Copied(name, to.targets[0].model, route.shadow.share, not why, why)
 
 
 def _caller(snapshot: Snapshot, organisation: str, question: Question) -> Caller:

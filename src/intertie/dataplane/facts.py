@@ -9,12 +9,13 @@ from typing import Final
 import msgspec
 
 from intertie.core.errors import BadCall
+from intertie.core.ledger import CallFacts
 from intertie.core.policy.content import classes
 from intertie.core.routing import sticky
 from intertie.core.routing.docket import Docket
 from intertie.core.routing.rulebook import ruled
 from intertie.core.routing.rules import Rule
-from intertie.core.terms import Call, CallFacts
+from intertie.core.terms import Call
 from intertie.core.wire.openai_usage import attachments, estimate_input
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.parts import Dataplane

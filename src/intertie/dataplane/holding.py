@@ -54,28 +54,28 @@ MakeMeters = Callable[[list[Limit]], Meters | None]
 class Holding:
     """What one request holds. Everything in it is settled once; `Gate` writes it."""
 
-    __slots__ = ("admitted", "allowed", "at", "attempt", "bound", "entered", "lines", "of", "size")
+    __slots__ = ("admitted", "allowed", "at", "bound", "claimed", "entered", "lines", "of", "size")
 
     def __init__(self) -> None:
         self.allowed = NO_ALLOWANCE
         """The limits of its caller on its route, by the configuration `of`."""
         self.of: Snapshot | None = None
         self.at = 0.0
-        """UTC seconds at which `attempt` was taken; the attempt begins then."""
+        """UTC seconds at which `claimed` was taken; the attempt begins then."""
         self.size: Size | None = None
         self.bound: int | None = None
         """Output tokens of all choices that are let through; `None`: as many as come."""
         self.admitted: list[Grant] = []
         """Held until the request ends."""
-        self.attempt: list[Grant] = []
-        """Held until the attempt ends."""
+        self.claimed: list[Grant] = []
+        """Taken for the next attempt; held by that until it ends."""
         self.entered = False
         """Nothing is to be taken at admission any more; false while it waits for its turn."""
         self.lines = b""
         """Header lines about rates, true when the request was admitted or refused."""
 
     def __repr__(self) -> str:
-        return f"<Holding {len(self.admitted)} grants, {len(self.attempt)} of an attempt>"
+        return f"<Holding {len(self.admitted)} grants, {len(self.claimed)} for the next attempt>"
 
     def capped(self, reader: Reader, call: Call) -> Reader:
         """The reader of an answer that ends where `bound` does."""
@@ -83,18 +83,22 @@ class Holding:
         return CappedReader(reader, call, self.bound, self.size.choices if self.size is not None else 1)
 
 
-def allowance(snapshot: Snapshot, caller: Caller, route: Route, meters: MakeMeters) -> Allowance:
-    """All limits that are known before a target is."""
+def allowance(
+    snapshot: Snapshot, caller: Caller, route: Route, meters: MakeMeters, *, shadow: bool = False
+) -> Allowance:
+    """All limits that are known before a target is. Of a copy for a shadow target, no limit of the caller."""
     organisation = caller.organisation
+    holders = (
+        (Level.ORGANISATION, organisation),
+        (Level.PROJECT, caller.project),
+        (Level.MEMBER, caller.member),
+        (Level.KEY, caller.key_id),
+        (Level.ROUTE, route.model),
+    )
     found = [
         limit
-        for level, holder in (
-            (Level.ORGANISATION, organisation),
-            (Level.PROJECT, caller.project),
-            (Level.MEMBER, caller.member),
-            (Level.KEY, caller.key_id),
-            (Level.ROUTE, route.model),
-        )
+        for level, holder in holders
+        if not (shadow and level.of_caller)
         for limit in snapshot.limits.get((organisation, level, holder), ())
     ]
     budgets = [limit for limit in found if limit.is_account and limit.measure is Measure.MONEY]

@@ -18,8 +18,11 @@ def learned(x: Exchange, attempt: Attempt, d: Dataplane, now: float, *, well: bo
     ticket, usage = attempt.ticket, attempt.usage
     if ticket is None:
         return
-    d.traffic.end(ticket, now, usage.output if well and usage is not None else None)
-    if not well or usage is None or x.route is None:
+    output = usage.output if well and usage is not None else None
+    if attempt.beaten and not attempt.hedge:
+        output = 0  # its first output would have taken as long at least
+    d.traffic.end(ticket, now, output)
+    if not well or usage is None or x.route is None or x.shadow_of:
         return
     d.traffic.answered((x.route.organisation, x.route.model), usage.output)
     docket = x.docket

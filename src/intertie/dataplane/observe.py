@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from intertie.core.errors import Fault, GatewayError, Overloaded, UpstreamRejected
-from intertie.core.terms import State
+from intertie.core.ledger import State
 from intertie.dataplane.exchange import Exchange
 
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -67,6 +67,10 @@ class Counters:
         """(route, operation) -> tally; the route is empty for requests that were refused before they had one."""
         self.attempts: Counter[tuple[str, str]] = Counter()
         """(upstream, outcome) -> attempts; outcome is ok or an error code."""
+        self.hedges: Counter[tuple[str, str]] = Counter()
+        """(route, outcome) -> calls that asked a second target; outcome is won (it answered), lost or failed."""
+        self.shadows: Counter[tuple[str, str]] = Counter()
+        """(route, outcome) -> copies for shadow targets; outcome is ok, an error's code, dropped or withdrawn."""
         self.in_flight = 0
         self.shed = 0
 
@@ -149,11 +153,11 @@ class RequestLog:
         error = x.error
         if x.account is not None:
             account = x.account
-            if (
-                account.facts is not None or account.member
-            ):  # for the books; people, tags, headers are not for every log
+            if account.facts is not None or account.member:
+                # For the books; people, tags and headers are not for every log.
                 account = msgspec.structs.replace(account, plan=(), facts=None, member="")
-            line = b'{"event":"request",' + self._encoder.encode(account)[1:]
+            kind = b"shadow" if x.shadow_of else b"request"
+            line = b'{"event":"%b",' % kind + self._encoder.encode(account)[1:]
             if error is not None and error.detail and error.fault is not Fault.CALLER:
                 line = line[:-1] + b',"detail":' + self._encoder.encode(error.detail) + b"}"
         else:

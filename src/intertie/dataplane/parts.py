@@ -11,15 +11,16 @@ from intertie.core.errors import Harm, UpstreamError
 from intertie.core.providers import Adapter
 from intertie.core.routing.credentials import CredentialBook
 from intertie.core.routing.health import HealthBook
-from intertie.core.routing.plan import Candidate
+from intertie.core.routing.hedging import Hedges
 from intertie.core.routing.retry_budget import RetryBudgets
 from intertie.core.routing.room import OFFLINE, Room
 from intertie.core.routing.rulebook import RuleBook, RuleBooks
 from intertie.core.routing.traffic import Traffic
-from intertie.core.terms import NODE, Credential, Operation, Snapshot, Upstream
+from intertie.core.terms import NODE, Operation, Snapshot, Upstream
 from intertie.dataplane.admitted import Gate
 from intertie.dataplane.answers import Answers
 from intertie.dataplane.authenticate import HashKey
+from intertie.dataplane.exchange import Exchange, Who
 from intertie.dataplane.observe import Counters, RequestLog, outcome
 from intertie.dataplane.ports import Ledger, RoomSource, SnapshotSource
 from intertie.dataplane.shedding import Shedder
@@ -64,9 +65,12 @@ class Dataplane:
         self._rulebooks = RuleBooks()
         self.credentials = CredentialBook()
         self.budgets = RetryBudgets()
+        self.hedges = Hedges()
         self.monotonic: Callable[[], float] = time.monotonic
         self.wall: Callable[[], float] = time.time
         self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self.mirror: Callable[[Exchange], None] = lambda _: None
+        """Called with each finished request of a route that has shadow targets; see `shadow`."""
 
     def speaks(self, provider: str, operation: Operation) -> bool:
         """True if this adapter can do this operation."""
@@ -87,7 +91,7 @@ class Dataplane:
             return _GONE
         return _NO_LINKS if self.links is None else self.links.room(upstream, node, model)
 
-    def mark_success(self, who: tuple[Candidate, Credential | None], first_output: float | None) -> None:
+    def mark_success(self, who: Who, first_output: float | None) -> None:
         """Tell health and credentials that an attempt succeeded; `first_output` in seconds."""
         candidate, credential = who
         now = self.monotonic()
@@ -96,7 +100,7 @@ class Dataplane:
             self.credentials.success(candidate.upstream, credential, now)
         self.counters.attempt(candidate.upstream.name, "ok")
 
-    def mark_failure(self, who: tuple[Candidate, Credential | None], error: UpstreamError) -> None:
+    def mark_failure(self, who: Who, error: UpstreamError) -> None:
         """Tell health and credentials what went wrong."""
         candidate, credential = who
         now = self.monotonic()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from intertie.core.errors import BadCall, Bug, ClientGone, GatewayError
+from intertie.core.ledger import State
 from intertie.core.routing.resolve import resolve, resolve_direct
-from intertie.core.terms import State
 from intertie.core.wire.envelope import peek
 from intertie.core.wire.openai_errors import error_event, error_object
 from intertie.core.wire.sse import DONE_EVENT
@@ -52,6 +52,8 @@ async def serve(x: Exchange, reply: Reply, d: Dataplane) -> None:
         now = d.monotonic()
         d.counters.finished(x, now)
         d.log.finished(x, now)
+        if x.route is not None and x.route.shadow is not None:
+            d.mirror(x)
 
 
 async def _answer(x: Exchange, reply: Reply, d: Dataplane) -> bytes:

@@ -7,14 +7,14 @@ from typing import Final
 from msgspec.structs import replace
 
 from intertie.core.errors import GatewayError, UpstreamRejected
+from intertie.core.ledger import Considered
 from intertie.core.routing.candidate import Candidate
 from intertie.core.routing.docket import Docket
 from intertie.core.routing.plan import plan
 from intertie.core.routing.resolve import resolve
 from intertie.core.routing.rules import applying_to_either
-from intertie.core.terms import Considered
-from intertie.dataplane.attempt import answer
 from intertie.dataplane.exchange import Exchange
+from intertie.dataplane.failover import answer
 from intertie.dataplane.parts import Dataplane
 from intertie.dataplane.reply import Reply
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from intertie.core.ledger import Opening, Progress, Settlement
 from intertie.core.policy.answers import CacheStatistics, Kept, Selection
 from intertie.core.routing.room import Room
-from intertie.core.terms import Node, Opening, Progress, Settlement, Snapshot, Upstream
+from intertie.core.terms import Node, Snapshot, Upstream
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.neighbours import Vector
 

@@ -134,6 +134,8 @@ async def _relay_large(
     now = time()
     if not held.lstrip().startswith(b"{"):
         raise UpstreamInvalid("The upstream's answer is not valid.", detail="large body is not a JSON object")
+    if x.race is not None:
+        x.race.win(attempt)
     await reply.start(200, whole_head(x, now, priced=False), None)
     x.committed = True
     x.ttft = attempt.ttft = now - x.started
@@ -175,6 +177,8 @@ def _usage_at_end(tail: bytes) -> Usage | None:
 
 
 async def _commit(x: Exchange, attempt: Attempt, reply: Reply, now: float) -> None:
+    if x.race is not None:
+        x.race.win(attempt)
     x.committed = True
     x.ttft = now - x.started
     attempt.ttft = now - attempt.started

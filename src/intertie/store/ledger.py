@@ -8,8 +8,8 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
+from intertie.core.ledger import State
 from intertie.core.pricing import MAX_COST, MAX_TOKENS
-from intertie.core.terms import State
 from intertie.store.database import Database
 from intertie.store.schema import attempts, requests
 
@@ -27,11 +27,14 @@ _TOKENS: Final = {
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One line of the books: an attempt (`id` is `request_id/n`) or a request (`id` is `request_id`)."""
+    """One line of the books: an attempt (`id` is `request_id/n`), or a request or a copy of one (`request_id`)."""
 
     id: str
     kind: str
-    """`request` or `attempt`. A request's tokens and cost are the sums over its attempts."""
+    """`request`, `shadow` (a copy for a shadow target) or `attempt`.
+
+    The tokens and the cost of the first two are the sums over their attempts, those of beaten ones left out.
+    """
     request_id: str
     state: State
     status: int
@@ -65,6 +68,8 @@ class Entry(msgspec.Struct, frozen=True):
     """How many attempts the request took; `None` for an attempt. The same for the next two."""
     overhead_ms: float | None = None
     cache: str | None = None
+    shadow_of: str | None = None
+    """Id of the request of which this, or what this is an attempt of, is a copy; `None` where a caller was answered."""
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
@@ -104,6 +109,10 @@ def load(database: Database, settlements: Sequence[bytes], *, batch: int = BATCH
     return new, refused
 
 
+_COUNTING: Final = f"FILTER (WHERE t.state <> '{State.BEATEN}')"
+"""Of the rows `t` of attempts, those that their request is the sum of."""
+
+
 def _field(row: str, name: str, default: str = "") -> str:
     value = f"{row}.value->>'$.{name}'"
     return f"coalesce({value}, {default})" if default else value
@@ -120,6 +129,7 @@ def _attempt_columns() -> dict[str, str]:
     for column, name in _TOKENS.items():  # a forged report must not break the sums
         columns[column] = f"min(max({_field('a', f'usage.{name}', '0')}, 0), {MAX_TOKENS})"
     used = f"{_field('a', 'usage.input', '0')} + {_field('a', 'usage.output', '0')} > 0"
+    columns["shadow_of"] = _field("r", "shadow_of")
     known = f"min(max({_field('a', 'cost', '0')}, 0), {MAX_COST})"
     unknown = f"json_type(a.value, '$.cost') = 'null' AND {used}"
     columns["cost_micros"] = f"CASE WHEN {unknown} THEN NULL ELSE {known} END"
@@ -133,9 +143,11 @@ def _request_columns() -> dict[str, str]:
     columns |= {name: _field("r", name, "''") for name in ("error", "cache")}
     columns["overhead_ms"] = _field("r", "overhead_ms", "0.0")
     columns["attempts"] = "count(t.n)"
-    columns |= {name: f"coalesce(sum(t.{name}), 0)" for name in _TOKENS}
-    columns["estimated"] = "coalesce(max(t.estimated), 0)"
-    columns["cost_micros"] = "CASE WHEN count(t.n) = count(t.cost_micros) THEN coalesce(sum(t.cost_micros), 0) END"
+    columns |= {name: f"coalesce(sum(t.{name}) {_COUNTING}, 0)" for name in _TOKENS}
+    columns["estimated"] = f"coalesce(max(t.estimated) {_COUNTING}, 0)"
+    known = f"count(t.n) {_COUNTING} = count(t.cost_micros) {_COUNTING}"
+    columns["cost_micros"] = f"CASE WHEN {known} THEN coalesce(sum(t.cost_micros) {_COUNTING}, 0) END"
+    columns["shadow_of"] = _field("r", "shadow_of")
     columns["saved_micros"] = _field("r", "saved")
     columns["plan"] = _field("r", "plan")
     columns["facts"] = _field("r", "facts")
@@ -214,14 +226,15 @@ def _attempts_of(
 
 _SHARED: Final = (
     *("request_id", "status", "error", "started_at", "duration_ms", "ttft_ms"),
-    *(*_TOKENS, "estimated", "cost_micros"),
+    *(*_TOKENS, "estimated", "cost_micros", "shadow_of"),
 )
 _OF_REQUEST: Final = ("project", "key_id", "key_name", "route", "operation", "stream", "member")
 
 
 def _request(row: sa.RowMapping) -> Entry:
     rest: dict[str, Any] = {name: row[name] for name in (*_SHARED, *_OF_REQUEST, "attempts", "overhead_ms", "cache")}
-    return Entry(id=row["request_id"], kind="request", state=State(row["state"]), **rest)
+    kind = "request" if row["shadow_of"] is None else "shadow"
+    return Entry(id=row["request_id"], kind=kind, state=State(row["state"]), **rest)
 
 
 def _attempt(row: sa.RowMapping, request: sa.RowMapping) -> Entry:
@@ -235,15 +248,20 @@ class Totals(msgspec.Struct, frozen=True):
 
     requests: int
     attempts: int
+    """Of requests and of copies."""
+    shadows: int = 0
+    """Copies of requests for shadow targets."""
 
 
 def totals(connection: sa.Connection, organisation: str) -> Totals:
-    """How many requests and attempts of the organisation are in the books."""
+    """How many requests, attempts and copies of the organisation are in the books."""
     requested, tried = (
         connection.scalar(sa.select(sa.func.count()).select_from(table).where(table.c.organisation == organisation))
         for table in (requests, attempts)
     )
-    return Totals(requested or 0, tried or 0)
+    mine = (requests.c.organisation == organisation, requests.c.shadow_of.is_not(None))
+    copies = connection.scalar(sa.select(sa.func.count()).select_from(requests).where(*mine)) or 0
+    return Totals((requested or 0) - copies, tried or 0, copies)
 
 
 # -- checking --------------------------------------------------------------------------------------------------------
@@ -286,14 +304,21 @@ _TOGETHER: Final = sa.and_(
 
 
 def _sums(connection: sa.Connection, limit: int) -> Iterator[Problem]:
-    """Requests whose count of attempts, tokens or cost differ from their attempts' rows."""
+    """Requests whose count of attempts, tokens or cost differ from their attempts' rows, beaten ones left out.
+
+    Copies for shadow targets are requests of this table: their attempts must be marked as theirs.
+    """
     r, a = requests.c, attempts.c
+    counts = a.state != State.BEATEN.value
     wrong: dict[str, sa.ColumnElement[bool]] = {"attempts": sa.func.count(a.n) != r.attempts}
     for name in _TOKENS:
-        wrong[name] = sa.func.coalesce(sa.func.sum(a[name]), 0) != r[name]
-    spent = sa.func.coalesce(sa.func.sum(a.cost_micros), 0)
-    cost = sa.case((sa.func.count(a.n) == sa.func.count(a.cost_micros), spent))
+        wrong[name] = sa.func.coalesce(sa.func.sum(a[name]).filter(counts), 0) != r[name]
+    spent = sa.func.coalesce(sa.func.sum(a.cost_micros).filter(counts), 0)
+    known = sa.func.count(a.n).filter(counts) == sa.func.count(a.cost_micros).filter(counts)
+    cost = sa.case((known, spent))
     wrong["cost_micros"] = cost.is_distinct_from(r.cost_micros)
+    strange = a.n.is_not(None) & a.shadow_of.is_distinct_from(r.shadow_of)
+    wrong["shadow_of"] = sa.func.sum(sa.case((strange, 1), else_=0)) > 0
     query = (
         sa.select(r.organisation, r.request_id, *wrong.values())
         .join_from(requests, attempts, _TOGETHER, isouter=True)

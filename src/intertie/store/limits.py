@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
+from intertie.core.ledger import State
 from intertie.core.policy.answers import GIVEN
 from intertie.core.policy.limits import AtCap, Level, Limit, Measure, Sums
 from intertie.core.policy.windows import Per, Window
@@ -87,6 +88,9 @@ def spent(connection: sa.Connection, organisation: str, level: Level, span: Wind
     Money belongs to the window in which its attempt began, because that is when it is reserved. So do the requests and
     tokens of models and upstreams; those of the other levels belong to the window in which the request began. A request
     counts if some target was asked or a kept answer was given.
+
+    What no caller was answered with is not the caller's: copies for shadow targets count for the organisation, models
+    and upstreams alone, and so does the money of beaten attempts.
     """
     holder = _HOLDERS[level]
     if level.of_target:
@@ -95,10 +99,15 @@ def spent(connection: sa.Connection, organisation: str, level: Level, span: Wind
         return {name: Sums(int(n), int(tokens or 0), int(cost or 0)) for name, n, tokens, cost in rows}
     served = sa.or_(requests.c.attempts > 0, requests.c.cache.in_(GIVEN))
     taken_of = (sa.func.sum(sa.case((served, 1), else_=0)), sa.func.sum(_tokens(requests)))
-    taken = connection.execute(_within(sa.select(holder, *taken_of), requests, organisation, span).group_by(holder))
+    requested = _within(sa.select(holder, *taken_of), requests, organisation, span)
+    if level.of_caller:
+        requested = requested.where(requests.c.shadow_of.is_(None))
+    taken = connection.execute(requested.group_by(holder))
     found = {name: Sums(int(n or 0), int(tokens or 0)) for name, n, tokens in taken}
     same = sa.and_(attempts.c.organisation == requests.c.organisation, attempts.c.request_id == requests.c.request_id)
     costs = sa.select(holder, sa.func.sum(attempts.c.cost_micros)).select_from(attempts.join(requests, same))
+    if level.of_caller:
+        costs = costs.where(requests.c.shadow_of.is_(None), attempts.c.state != State.BEATEN.value)
     for name, cost in connection.execute(_within(costs, attempts, organisation, span).group_by(holder)):
         found[name] = found.get(name, Sums())._replace(money=int(cost or 0))
     return found

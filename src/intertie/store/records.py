@@ -8,8 +8,9 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
+from intertie.core.ledger import CallFacts, Considered, State
 from intertie.core.routing.replay import Past, Tried
-from intertie.core.terms import CallFacts, Considered, Operation, State, Usage
+from intertie.core.terms import Operation, Usage
 from intertie.store.schema import attempts, requests
 
 PAGE: Final = 500
@@ -23,10 +24,11 @@ def past(
 ) -> Iterator[Past]:
     """The newest `limit` requests that were placed and began within a span (UTC seconds), newest first.
 
-    Not placed are answers from the cache, and what was refused before anybody could be asked. A page is in memory.
+    Left out: answers from the cache, what was refused before anybody could be asked, and copies for shadow targets. A
+    page is in memory.
     """
     r = requests.c
-    query = sa.select(requests).where(r.organisation == organisation)
+    query = sa.select(requests).where(r.organisation == organisation, r.shadow_of.is_(None))
     query = query.where(r.started_at >= since) if since is not None else query
     query = query.where(r.started_at < until) if until is not None else query
     before: int | None = None

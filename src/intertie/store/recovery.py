@@ -9,8 +9,9 @@ from typing import Final
 
 import msgspec
 
+from intertie.core.ledger import AttemptRecord, Opening, Progress, Settlement, State
 from intertie.core.pricing import cost
-from intertie.core.terms import AttemptRecord, Opening, Progress, Settlement, State, Usage
+from intertie.core.terms import Usage
 from intertie.store import ledger, segment
 from intertie.store.database import Database
 from intertie.store.segment import Damage
@@ -84,6 +85,8 @@ class _Reader:
     def _estimate(self, openings: list[Opening]) -> Settlement:
         openings.sort(key=lambda opening: opening.n)
         first, last = openings[0], openings[-1]
+        running = [openings[-2], last] if last.hedge and len(openings) > 1 else [last]
+        answering = max(running, key=lambda opening: self._output.get((opening.request_id, opening.n), 0))
         return Settlement(
             request_id=first.request_id,
             organisation=first.organisation,
@@ -98,13 +101,22 @@ class _Reader:
             status=0,
             started_at=first.started_at,
             duration_ms=0,
-            attempts=tuple(self._attempt(opening, superseded=opening is not last) for opening in openings),
+            attempts=tuple(
+                self._attempt(
+                    opening,
+                    superseded=opening not in running,
+                    state=State.BEATEN if opening in running and opening is not answering else State.RECOVERED,
+                )
+                for opening in openings
+            ),
             error=ERROR,
+            shadow_of=first.shadow_of,
         )
 
-    def _attempt(self, opening: Opening, *, superseded: bool) -> AttemptRecord:
+    def _attempt(self, opening: Opening, *, superseded: bool, state: State) -> AttemptRecord:
         """Input by estimate and output by the last checkpoint. An attempt that was followed by another had failed
-        before any output, so it is charged like any failed attempt: nothing.
+        before any output, so it is charged like any failed attempt: nothing. Of two under way together, the one that
+        had output counts, or the first.
         """
         output = self._output.get((opening.request_id, opening.n), 0)
         used = Usage(input=0 if superseded else opening.input_estimate, output=output, estimated=True)
@@ -114,7 +126,7 @@ class _Reader:
             model=opening.model,
             credential=opening.credential,
             node=opening.node,
-            state=State.RECOVERED,
+            state=state,
             started_at=opening.started_at,
             duration_ms=0,
             error=ERROR,

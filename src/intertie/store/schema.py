@@ -158,7 +158,7 @@ routes: Final = sa.Table(
     sa.Column("max_attempts", sa.Integer, nullable=False),
     sa.Column("origin", ORIGIN, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
-    sa.Column("options", sa.JSON(none_as_null=True)),  # cache, sticky, fallback: what few routes have
+    sa.Column("options", sa.JSON(none_as_null=True)),  # cache, sticky, hedge: what few routes have
 )
 
 # Deleted with its route, or when the route is written without it.
@@ -176,6 +176,20 @@ targets: Final = sa.Table(
     sa.ForeignKeyConstraint(["organisation", "route"], ["routes.organisation", "routes.model"], ondelete="CASCADE"),
     sa.ForeignKeyConstraint(["organisation", "upstream"], ["upstreams.organisation", "upstreams.id"]),
     sa.Index("ix_targets_upstream", "organisation", "upstream"),
+)
+
+# Who gets copies of a route's calls. Deleted with its route, or when the route is written without it.
+shadows: Final = sa.Table(
+    "shadows",
+    metadata,
+    sa.Column("organisation", ID, primary_key=True),
+    sa.Column("route", NAME, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("upstream", ID, nullable=False),
+    sa.Column("model", NAME, nullable=False),
+    sa.ForeignKeyConstraint(["organisation", "route"], ["routes.organisation", "routes.model"], ondelete="CASCADE"),
+    sa.ForeignKeyConstraint(["organisation", "upstream"], ["upstreams.organisation", "upstreams.id"]),
+    sa.Index("ix_shadows_upstream", "organisation", "upstream"),
 )
 
 # Rates, quotas, budgets and concurrency, of whomever `level` and `holder` name. Deleted by `limits.remove` and `apply`.
@@ -410,6 +424,7 @@ requests: Final = sa.Table(
     sa.Column("plan", sa.Text),  # JSON: each target considered, and why it was or was not asked
     sa.Column("facts", sa.Text),  # JSON: what rules could see of the call; never its content
     sa.Column("member", NAME),  # address of whom the key belonged to; null: nobody
+    sa.Column("shadow_of", ID),  # the request of which this is a copy for a shadow target
     sa.UniqueConstraint("organisation", "request_id"),
     sa.Index("ix_requests_started_at", "organisation", "started_at"),
     sa.Index("ix_requests_seq", "organisation", "seq"),  # the order entries are paged in
@@ -434,6 +449,7 @@ attempts: Final = sa.Table(
     sa.Column("duration_ms", COUNT, nullable=False),
     sa.Column("ttft_ms", COUNT),
     *_consumption(),
+    sa.Column("shadow_of", ID),  # as in its request
     sa.UniqueConstraint("organisation", "request_id", "n"),
     sa.Index("ix_attempts_started_at", "organisation", "started_at"),
 )

@@ -15,7 +15,7 @@ from zlib import crc32
 
 import msgspec
 
-from intertie.core.terms import Opening, Progress, Settlement
+from intertie.core.ledger import Opening, Progress, Settlement
 
 Record = Opening | Progress | Settlement
 

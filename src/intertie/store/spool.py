@@ -18,7 +18,7 @@ from typing import Final, Literal
 import msgspec
 
 from intertie.core.errors import LedgerUnavailable
-from intertie.core.terms import Opening, Progress, Settlement
+from intertie.core.ledger import Opening, Progress, Settlement
 from intertie.store import segment
 from intertie.store.group_sync import INTERVAL, SYNC, GroupSync
 from intertie.store.segment import Damage

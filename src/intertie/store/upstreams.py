@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from intertie.core.terms import NODE
-from intertie.store.schema import credentials, targets, upstream_models, upstreams
+from intertie.store.schema import credentials, shadows, targets, upstream_models, upstreams
 
 
 class CredentialRow(msgspec.Struct, frozen=True):
@@ -107,13 +107,12 @@ def write(connection: sa.Connection, row: UpstreamRow) -> None:
 
 
 def users(connection: sa.Connection, organisation: str, upstream: str) -> list[str]:
-    """Models of the routes that have a target on this upstream (id)."""
-    query = (
-        sa.select(targets.c.route)
-        .distinct()
-        .where(targets.c.organisation == organisation, targets.c.upstream == upstream)
+    """Models of the routes that have a target or a shadow target on this upstream (id)."""
+    named = (
+        sa.select(table.c.route).where(table.c.organisation == organisation, table.c.upstream == upstream)
+        for table in (targets, shadows)
     )
-    return list(connection.execute(query.order_by(targets.c.route)).scalars())
+    return sorted(connection.execute(sa.union(*named)).scalars())
 
 
 def targeted(connection: sa.Connection, organisation: str, upstream: str) -> set[str]:

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 import msgspec
 import sqlalchemy as sa
 
+from intertie.core.ledger import State
 from intertie.core.policy.answers import GIVEN
-from intertie.core.terms import State
 from intertie.store.schema import attempts, requests
 
 Dimension = Literal["route", "model", "key", "project", "member", "upstream", "node", "target", "day"]
@@ -38,6 +38,10 @@ class UsageRow(msgspec.Struct, frozen=True):
     """Requests (attempts) with estimated tokens."""
     saved_micros: int
     """What those answers would have cost, as far as known."""
+    ttft_ms: int | None = None
+    """Mean time to the first output, where one was measured: of streams."""
+    duration_ms: int | None = None
+    """Mean time to the end of what ended well."""
 
 
 _OF_REQUESTS: Final[Mapping[str, sa.ColumnElement[Any]]] = {
@@ -56,9 +60,17 @@ _OF_ATTEMPTS: Final[Mapping[str, sa.ColumnElement[Any]]] = {
 
 
 def by(
-    connection: sa.Connection, organisation: str, dimension: Dimension, since: float | None, until: float | None
+    connection: sa.Connection,
+    organisation: str,
+    dimension: Dimension,
+    since: float | None,
+    until: float | None,
+    *,
+    shadow: bool = False,
 ) -> list[UsageRow]:
     """One row per value of `dimension`, for what began from `since` up to before `until` (UTC seconds).
+
+    Of requests that callers sent; or, with `shadow`, of the copies of them that went to shadow targets.
 
     By route, project, member, key and day, requests are summed, and every request is in exactly one row; those of no
     member are under the empty name. By upstream, node, target and model (the one that served), attempts are summed: a
@@ -69,6 +81,7 @@ def by(
     table = requests if name is not None else attempts
     name = _OF_ATTEMPTS[dimension] if name is None else name
     query = sa.select(name.label("name"), *_sums(table)).where(table.c.organisation == organisation)
+    query = query.where(table.c.shadow_of.is_not(None) if shadow else table.c.shadow_of.is_(None))
     if dimension == "node":
         query = query.where(attempts.c.node != "")
     if since is not None:
@@ -95,6 +108,8 @@ def _sums(table: sa.Table) -> tuple[sa.ColumnElement[Any], ...]:
         "cache_hits": _times(given) if table is requests else sa.literal(0),
         "estimated": _times(c.estimated),
         "saved_micros": sa.func.coalesce(sa.func.sum(c.saved_micros), 0) if table is requests else sa.literal(0),
+        "ttft_ms": sa.func.round(sa.func.avg(c.ttft_ms)),
+        "duration_ms": sa.func.round(sa.func.avg(sa.case((c.state == State.OK.value, c.duration_ms)))),
     }
     return tuple(sa.cast(column, sa.BigInteger).label(name) for name, column in columns.items())
 

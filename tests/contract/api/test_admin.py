@@ -216,7 +216,7 @@ def test_the_books_are_flushed_before_they_are_read(gateway: Gateway) -> None:
     assert gateway.client.get("/api/ledger/entries").json() == []
     verified = gateway.client.get("/api/ledger/verify").json()
 
-    assert verified == {"clean": True, "requests": 0, "attempts": 0, "problems": []}
+    assert verified == {"clean": True, "requests": 0, "attempts": 0, "problems": [], "shadows": 0}
     assert gateway.rest.flushes == 3
 
 

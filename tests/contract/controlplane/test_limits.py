@@ -12,9 +12,10 @@ from intertie.controlplane.apply import Changes, apply
 from intertie.controlplane.control import Control, Unknown
 from intertie.controlplane.limit_entries import LimitEntry
 from intertie.controlplane.outcome import Outcome
+from intertie.core.ledger import State
 from intertie.core.policy.limits import Level, Limit, Measure, limit_id
 from intertie.core.policy.windows import Per, window
-from intertie.core.terms import State, Usage
+from intertie.core.terms import Usage
 from intertie.dataplane.adoption import Opened, share_of
 from intertie.store import ledger
 from tests.contract.controlplane.documents import ENV, document
@@ -125,6 +126,8 @@ ENTRIES = (
     msgspec.structs.replace(settlement("req_6"), attempts=(), cache="hit"),
     settlement("req_7", organisation="other", member="anna@example.com"),
     settlement("req_8", project="app", member="anna@example.com"),
+    settlement("req_9", attempt(1, state=State.BEATEN, cost=33, usage=Usage(input=11)), attempt(2, upstream="lab")),
+    settlement("req_1.s1", attempt(1, model="x", cost=70), shadow_of="req_1"),
 )
 HOLDERS = {
     Level.ORGANISATION: ("default", "other"),
@@ -170,12 +173,17 @@ def test_sums_by_hand(control: Control) -> None:
     def said(level: Level, holder: str, measure: Measure, per: Per) -> int:
         return _sum(control, Limit("x", level, holder, measure, 1, per), STARTED)
 
-    assert said(Level.ORGANISATION, "default", Measure.MONEY, Per.TOTAL) == 4 * 750
-    assert said(Level.ORGANISATION, "default", Measure.REQUESTS, Per.TOTAL) == 6
+    # What no caller was answered with, a beaten attempt (33) and a copy (70), is for the operator alone.
+    assert said(Level.ORGANISATION, "default", Measure.MONEY, Per.TOTAL) == 5 * 750 + 33 + 70
+    assert said(Level.ORGANISATION, "default", Measure.REQUESTS, Per.TOTAL) == 6 + 1 + 1
+    assert said(Level.ORGANISATION, "default", Measure.TOKENS, Per.TOTAL) == 7 * 150
+    assert said(Level.PROJECT, "web", Measure.MONEY, Per.TOTAL) == 4 * 750
+    assert said(Level.PROJECT, "web", Measure.TOKENS, Per.TOTAL) == 4 * 150
+    assert said(Level.ROUTE, "gpt-4o-mini", Measure.REQUESTS, Per.TOTAL) == 6 + 1
     assert said(Level.MEMBER, "anna@example.com", Measure.REQUESTS, Per.TOTAL) == 2
     assert said(Level.MEMBER, "anna@example.com", Measure.MONEY, Per.TOTAL) == 750
-    assert said(Level.PROJECT, "web", Measure.TOKENS, Per.TOTAL) == 3 * 150
-    assert said(Level.UPSTREAM, "acme", Measure.REQUESTS, Per.TOTAL) == 5
-    assert said(Level.MODEL, "x", Measure.MONEY, Per.TOTAL) == 750
+    assert said(Level.UPSTREAM, "acme", Measure.REQUESTS, Per.TOTAL) == 5 + 1 + 1
+    assert said(Level.UPSTREAM, "acme", Measure.TOKENS, Per.TOTAL) == 5 * 150 + 11
+    assert said(Level.MODEL, "x", Measure.MONEY, Per.TOTAL) == 750 + 70
     # Begun in one day and paid in the next: the request counts here, the money there.
-    assert said(Level.PROJECT, "web", Measure.MONEY, Per.DAY) == 2 * 750
+    assert said(Level.PROJECT, "web", Measure.MONEY, Per.DAY) == 3 * 750

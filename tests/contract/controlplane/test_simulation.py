@@ -11,18 +11,9 @@ from msgspec.structs import replace
 from intertie.controlplane import simulation
 from intertie.controlplane.control import Control
 from intertie.controlplane.simulation import Simulation, simulate
+from intertie.core.ledger import CallFacts, Considered, Settlement, State
 from intertie.core.routing.rules import Rule, Wish
-from intertie.core.terms import (
-    CallFacts,
-    Considered,
-    Operation,
-    Price,
-    Settlement,
-    Snapshot,
-    State,
-    Upstream,
-    Usage,
-)
+from intertie.core.terms import Operation, Price, Snapshot, Upstream, Usage
 from intertie.store import ledger
 from tests.support.accounts import STARTED, attempt, settlement
 

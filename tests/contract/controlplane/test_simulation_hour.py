@@ -14,6 +14,7 @@ import pytest
 
 from intertie.controlplane.control import Control
 from intertie.controlplane.simulation import simulate
+from intertie.core.ledger import Settlement
 from intertie.core.routing.rules import Hours, Rule, When, Wish
 from intertie.core.terms import (
     NODE,
@@ -23,7 +24,6 @@ from intertie.core.terms import (
     Price,
     Route,
     Secret,
-    Settlement,
     Snapshot,
     StrategyName,
     Target,

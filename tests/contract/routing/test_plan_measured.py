@@ -9,11 +9,12 @@ import pytest
 from msgspec.structs import replace
 
 from intertie.core.errors import UpstreamError
+from intertie.core.ledger import CallFacts
 from intertie.core.routing.docket import Docket
 from intertie.core.routing.plan import plan
 from intertie.core.routing.rules import Rule, Wish
 from intertie.core.routing.strategies.fastest import EXPLORED, SPARING, STALE
-from intertie.core.terms import CallFacts, Operation, Price, StrategyName, Trust
+from intertie.core.terms import Operation, Price, StrategyName, Trust
 from tests.unit.core.routing.grid import MODEL, Behaviour, Simulation, call, caller
 
 PRICES = {"cheap": Price(1_000_000, 2_000_000), "dear": Price(10_000_000, 30_000_000), "own": Price(0, 0)}

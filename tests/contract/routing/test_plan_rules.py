@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from intertie.core.errors import NoEligibleTarget, NoTarget, UpstreamFailed, UpstreamUnreachable
+from intertie.core.ledger import CallFacts, Considered
 from intertie.core.routing.candidate import Candidate
 from intertie.core.routing.docket import Docket
 from intertie.core.routing.plan import plan
@@ -16,8 +17,6 @@ from intertie.core.routing.rules import Rule, When, Wish, applying
 from intertie.core.terms import (
     NODE,
     Caller,
-    CallFacts,
-    Considered,
     Node,
     Operation,
     Price,

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from intertie.core.ledger import AttemptRecord, Settlement, State
 from intertie.core.pricing import MAX_COST, MAX_TOKENS
-from intertie.core.terms import AttemptRecord, Settlement, State, Usage
+from intertie.core.terms import Usage
 from intertie.store import ledger
 from intertie.store.database import Database
 from intertie.store.ledger import Entry, Problem
@@ -233,15 +234,36 @@ def test_totals_count_the_organisation_only(database: Database) -> None:
         assert ledger.totals(connection, "default") == ledger.Totals(requests=1, attempts=2)
 
 
+def test_a_copy_is_an_entry_of_its_own_kind(database: Database) -> None:
+    """It names the request of which it is one, and so do its attempts; nothing of it is in the request."""
+    _load(database, settlement("req_1"), settlement("req_1.s1", attempt(1, upstream="lab"), shadow_of="req_1"))
+
+    told = [(entry.id, entry.kind, entry.shadow_of) for entry in _entries(database)]
+    assert told == [
+        ("req_1/1", "attempt", None),
+        ("req_1", "request", None),
+        ("req_1.s1/1", "attempt", "req_1"),
+        ("req_1.s1", "shadow", "req_1"),
+    ]
+    with database.read() as connection:
+        assert ledger.totals(connection, "default") == ledger.Totals(requests=1, attempts=2, shadows=1)
+        after = ledger.entries(connection, "default", limit=10, after="req_1.s1/1")
+    assert [entry.id for entry in after] == ["req_1.s1"]
+    with database.write() as connection:
+        connection.execute(sa.update(attempts).values(shadow_of=None))
+    assert [(problem.kind, problem.id) for problem in _problems(database)] == [("sum", "req_1.s1")]
+
+
 TOKENS = st.integers(0, 10**7)
 USAGES = st.builds(Usage, TOKENS, TOKENS, TOKENS, TOKENS, TOKENS, st.booleans())
-TRIES = st.lists(st.tuples(USAGES, st.none() | st.integers(0, 10**9)), max_size=4)
+ENDS = st.sampled_from((State.OK, State.FAILED, State.BEATEN))
+TRIES = st.lists(st.tuples(USAGES, st.none() | st.integers(0, 10**9), ENDS), max_size=4)
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(TRIES, min_size=1, max_size=20))
 def test_T63_the_books_are_the_sums_of_their_parts(database: Database, calls: Sequence[Sequence[Any]]) -> None:
-    """One database for all examples, so each has its own organisation."""
+    """One database for all examples, so each has its own organisation. Beaten attempts are of no request's sum."""
     with database.read() as connection:
         organisation = f"org_{connection.scalar(sa.select(sa.func.count()).select_from(requests))}"
     accounts = [
@@ -252,18 +274,19 @@ def test_T63_the_books_are_the_sums_of_their_parts(database: Database, calls: Se
 
     found = {entry.request_id: entry for entry in _entries(database, organisation) if entry.kind == "request"}
     for account in accounts:
-        costs = [each.cost for each in account.attempts]
+        counting = [each for each in account.attempts if each.state is not State.BEATEN]
+        costs = [each.cost for each in counting]
         entry = found[account.request_id]
         assert entry.attempts == len(account.attempts)
-        assert entry.input_tokens == sum(each.usage.input for each in account.attempts)
-        assert entry.output_tokens == sum(each.usage.output for each in account.attempts)
-        assert entry.estimated == any(each.usage.estimated for each in account.attempts)
+        assert entry.input_tokens == sum(each.usage.input for each in counting)
+        assert entry.output_tokens == sum(each.usage.output for each in counting)
+        assert entry.estimated == any(each.usage.estimated for each in counting)
         assert entry.cost_micros == (None if None in costs else sum(cost or 0 for cost in costs))
     assert _problems(database) == []
 
 
 def _tried(tries: Sequence[Any]) -> tuple[AttemptRecord, ...]:
     return tuple(
-        attempt(n, usage=usage, cost=0 if cost is None and not usage.input + usage.output else cost)
-        for n, (usage, cost) in enumerate(tries, 1)
+        attempt(n, usage=usage, state=state, cost=0 if cost is None and not usage.input + usage.output else cost)
+        for n, (usage, cost, state) in enumerate(tries, 1)
     )

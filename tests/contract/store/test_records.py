@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from intertie.core.terms import CallFacts, Considered, Operation, State, Usage
+from intertie.core.ledger import CallFacts, Considered, State
+from intertie.core.terms import Operation, Usage
 from intertie.store import ledger, records
 from intertie.store.database import Database
 from tests.support.accounts import STARTED, attempt, settlement

@@ -10,7 +10,8 @@ from zlib import crc32
 import pytest
 
 from intertie.core.errors import Overloaded
-from intertie.core.terms import Price, State
+from intertie.core.ledger import State
+from intertie.core.terms import Price
 from intertie.store import ledger, segment
 from intertie.store.database import Database
 from intertie.store.ledger import Entry
@@ -129,6 +130,32 @@ def test_an_attempt_that_was_followed_by_another_is_charged_nothing(
     assert (first.input_tokens, first.cost_micros) == (0, 0)
     assert (second.upstream, second.input_tokens, second.output_tokens) == ("lab", 120, 5)
     assert request.attempts == 2
+
+
+@pytest.mark.parametrize("output", [0, 7])
+def test_s8_of_two_attempts_under_way_together_one_is_the_callers(
+    folder: Path, database: Database, restart: Restart, output: int
+) -> None:
+    """The one that had output, else the first. The other may cost its input, and the operator bears it."""
+    records = [opening(n=1), opening(n=2, upstream="lab", hedge=True)]
+    _leave(folder, *records, *([progress(n=2, output=output)] if output else []))
+    restart()
+
+    first, second, request = _entries(database)
+    states = [State.BEATEN, State.RECOVERED] if output else [State.RECOVERED, State.BEATEN]
+    assert [first.state, second.state] == states
+    assert (first.input_tokens, second.input_tokens, second.output_tokens) == (120, 120, output)
+    assert (request.input_tokens, request.output_tokens, request.attempts) == (120, output, 2)
+
+
+def test_a_copy_in_flight_is_recovered_as_a_copy(folder: Path, database: Database, restart: Restart) -> None:
+    """And costs its caller nothing after a crash either."""
+    _leave(folder, opening("req_1.s1", shadow_of="req_1"), progress("req_1.s1", output=3))
+    restart()
+
+    attempt, shadow = _entries(database)
+    assert (shadow.kind, shadow.shadow_of, attempt.shadow_of) == ("shadow", "req_1", "req_1")
+    assert (shadow.state, shadow.input_tokens, shadow.output_tokens) == (State.RECOVERED, 120, 3)
 
 
 def test_opening_and_settlement_may_lie_in_different_segments(

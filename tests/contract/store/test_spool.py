@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from intertie.core.errors import LedgerUnavailable
-from intertie.core.terms import Opening, Progress, Settlement
+from intertie.core.ledger import Opening, Progress, Settlement
 from intertie.dataplane.ports import Ledger
 from intertie.store import segment
 from intertie.store.segment import Record

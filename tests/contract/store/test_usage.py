@@ -7,7 +7,8 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from intertie.core.terms import Settlement, State, Usage
+from intertie.core.ledger import Settlement, State
+from intertie.core.terms import Usage
 from intertie.store import ledger, usage
 from intertie.store.database import Database
 from intertie.store.usage import Dimension, UsageRow
@@ -22,7 +23,11 @@ def _load(database: Database, *settlements: Settlement) -> None:
 
 def _by(database: Database, dimension: Dimension, organisation: str = "default", **named: Any) -> list[UsageRow]:
     with database.read() as connection:
-        return usage.by(connection, organisation, dimension, named.get("since"), named.get("until"))
+        span = named.get("since"), named.get("until")
+        rows = usage.by(connection, organisation, dimension, *span, shadow=bool(named.get("shadow")))
+    return (
+        rows if named.get("times") else [msgspec.structs.replace(row, ttft_ms=None, duration_ms=None) for row in rows]
+    )
 
 
 def _row(name: str, **named: int | None) -> UsageRow:
@@ -136,7 +141,7 @@ def test_failed_and_interrupted_requests_are_errors_and_a_client_that_left_is_no
     _load(database, *(settlement(f"req_{state}", state=state) for state in State))
 
     (row,) = _by(database, "route")
-    assert (row.requests, row.errors) == (5, 2)
+    assert (row.requests, row.errors) == (6, 2)
 
 
 def test_cache_hits_and_estimates_are_counted(database: Database) -> None:
@@ -184,3 +189,44 @@ def test_keys_of_the_same_name_in_two_projects_are_two_rows(database: Database) 
     _load(database, settlement("req_1"), settlement("req_2", project="lab"))
 
     assert [row.name for row in _by(database, "key")] == ["lab/dev", "web/dev"]
+
+
+def test_mean_times_are_of_what_streamed_and_of_what_ended_well(database: Database) -> None:
+    """By target, those of attempts."""
+    slow = attempt(1, duration_ms=1900, ttft_ms=None)
+    failed = attempt(1, duration_ms=99_000, ttft_ms=None, state=State.FAILED, usage=Usage(), cost=0)
+    _load(
+        database,
+        settlement("req_1", duration_ms=1000, ttft_ms=100),
+        settlement("req_2", slow, duration_ms=2000, ttft_ms=None),
+        settlement("req_3", failed, state=State.FAILED, duration_ms=99_000, ttft_ms=None),
+    )
+
+    (route,) = _by(database, "route", times=True)
+    (target,) = _by(database, "target", times=True)
+    assert (route.ttft_ms, route.duration_ms) == (100, 1500)
+    assert (target.ttft_ms, target.duration_ms) == (80, 1400)
+
+
+@pytest.mark.parametrize("dimension", get_args(Dimension))
+def test_copies_for_shadow_targets_are_in_sums_of_their_own(database: Database, dimension: Dimension) -> None:
+    """Whatever is asked by: neither sum has anything of the other."""
+    copy = attempt(1, upstream="rig", node="rig", model="small", cost=7)
+    real = attempt(1, upstream="rig", node="rig")
+    _load(database, settlement("req_1", real), settlement("req_1.s1", copy, shadow_of="req_1", error="x"))
+
+    (row,), (shadow,) = (_by(database, dimension, shadow=shadow) for shadow in (False, True))
+    assert (row.requests, row.cost_micros) == (1, 750)
+    assert (shadow.requests, shadow.cost_micros) == (1, 7)
+
+
+def test_beaten_attempts_are_their_upstreams_and_not_their_callers(database: Database) -> None:
+    """What was spent by upstream is more than what requests cost, by what the losers of hedges cost."""
+    beaten = attempt(1, state=State.BEATEN, cost=100, usage=Usage(input=40, estimated=True))
+    _load(database, settlement("req_1", beaten, attempt(2, upstream="lab")))
+
+    assert _by(database, "project") == [_row("web")]
+    assert _by(database, "upstream") == [
+        _row("acme", input_tokens=40, output_tokens=0, cost_micros=100, estimated=1),
+        _row("lab"),
+    ]

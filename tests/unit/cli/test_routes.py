@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from intertie.cli.client import CommandProblem
-from intertie.cli.routes import _cache, _target
+from intertie.cli.routes import _cache, _extras, _target
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,14 @@ def test_kept_answers_as_typed(words: str | None, similar: str | None, member: d
 def test_kept_answers_typed_wrong(words: str | None, similar: str | None, told: str) -> None:
     with pytest.raises(CommandProblem, match=told):
         _cache(words, similar)
+
+
+def test_hedges_and_copies_are_told_under_the_targets() -> None:
+    """In the words of the list; a route without them has no such lines."""
+    assert _extras({"hedge": None, "shadow": None}) == []
+    shadow = {"share": 0.1, "targets": [{"upstream": "new", "model": "m"}, {"node": "rig", "model": "x"}]}
+    assert [(kind, told) for kind, told, *_ in _extras({"hedge": {"after": 1.0, "share": 0.02}, "shadow": shadow})] == [
+        ("hedge", "after 1 s, 2% of attempts"),
+        ("shadow", "10% copied to new/m"),
+        ("shadow", "10% copied to node:rig/x"),
+    ]

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from intertie.core import terms
-from intertie.core.terms import Credential, Secret, Settlement, Trust, Upstream, Usage
+from intertie.core.terms import Credential, Secret, Trust, Upstream, Usage
 
 EXPOSURE = [Trust.OWN, Trust.COMPANY, Trust.COMMUNITY, Trust.VENDOR]
 
@@ -52,16 +52,6 @@ def test_terms_are_frozen() -> None:
     kinds = [kind for kind in vars(terms).values() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
 
     assert [kind.__name__ for kind in kinds if kind is not msgspec.Struct and not kind.__struct_config__.frozen] == []
-
-
-def test_a_record_of_the_books_survives_the_spool() -> None:
-    """Defaults are left out on the way and come back."""
-    record = Settlement(
-        "r1", "default", "web", "k1", "dev", "m", terms.Operation.CHAT, True, terms.State.OK, 200, 1.5, 7
-    )
-
-    assert msgspec.json.decode(msgspec.json.encode(record), type=Settlement) == record
-    assert b"ttft" not in msgspec.json.encode(record)
 
 
 def test_usage_is_nothing_until_counted() -> None:

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from intertie.core.errors import UpstreamReset
 from intertie.core.keeping import CachePolicy, CacheScope
-from intertie.core.terms import State, Trust
+from intertie.core.ledger import State
+from intertie.core.terms import Trust
 from intertie.dataplane import cache, heartbeat
 from tests.support.kept import (
     ASKED,

@@ -10,10 +10,11 @@ import pytest
 from msgspec.structs import replace
 
 from intertie.core.keeping import CachePolicy, Similar
+from intertie.core.ledger import State
 from intertie.core.policy.limits import Level, Limit, Measure
 from intertie.core.policy.windows import Per
 from intertie.core.routing.rules import Rule, When, Wish
-from intertie.core.terms import Operation, Price, Route, State, Target, Trust
+from intertie.core.terms import Operation, Price, Route, Target, Trust
 from intertie.dataplane.embeddings import UNDER_WAY, Embeddings
 from tests.support.kept import JSON, Counter, Visit, failing, whole
 from tests.support.playbook import CALLER, Script, ScriptedTransport

@@ -8,8 +8,8 @@ from msgspec.structs import replace
 from intertie.core.errors import BadCall, UpstreamDenied
 from intertie.core.routing.room import Room
 from intertie.core.routing.rules import Rule, When, Wish
-from intertie.core.terms import Trust
-from intertie.dataplane.explain import Question, explain
+from intertie.core.terms import Hedge, Shadow, Target, Trust
+from intertie.dataplane.explain import Copied, Question, Second, explain
 from tests.support.playbook import Playbook
 
 PRIVATE = Rule("private-stays", When(tag=("private",)), require=Wish(trust=Trust.OWN))
@@ -98,3 +98,24 @@ def test_nothing_is_sent_and_nothing_learned() -> None:
     explain(play.dataplane, "org", Question("m"))
     assert play.asked == []
     assert play.dataplane.traffic.in_flight(("up0", "inner")) == 0
+
+
+def test_who_would_be_asked_beside_the_first_is_told_with_the_time() -> None:
+    """The next one at another address; nobody if there is none that rules allow."""
+    play = book()
+    assert explain(play.dataplane, "org", Question("m")).hedge is None
+    play.amend(hedge=Hedge(after=2.0))
+    assert explain(play.dataplane, "org", Question("m")).hedge == Second(2.0, "name-up1", "inner")
+    assert explain(play.dataplane, "org", Question("m", tags=("private",))).hedge == Second(2.0)
+
+
+def test_who_would_get_a_copy_is_told_and_what_forbids_it() -> None:
+    """By the plan that a copy would get."""
+    play = book()
+    play.amend(shadow=Shadow((Target("up0", "inner"), Target("up1", "inner"), Target("gone", "x")), 0.1))
+    told = explain(play.dataplane, "org", Question("m", tags=("private",))).shadow
+    assert told == (
+        Copied("name-up0", "inner", 0.1, False, "rule private-stays requires trust own, and this is vendor"),
+        Copied("name-up1", "inner", 0.1, True),
+        Copied("gone", "x", 0.1, False, "unknown"),
+    )

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from intertie.core.errors import LedgerUnavailable, UpstreamReset, UpstreamUnreachable
-from intertie.core.terms import Operation, State, Timeouts, Usage
+from intertie.core.ledger import State
+from intertie.core.terms import Operation, Timeouts, Usage
 from intertie.dataplane import heartbeat
 from intertie.dataplane.pipeline import BrokenReply
 from tests.support.playbook import STALL, Playbook, Script

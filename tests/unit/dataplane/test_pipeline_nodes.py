@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from intertie.core.errors import NodeBusy, UpstreamUnreachable
+from intertie.core.ledger import State
 from intertie.core.routing.room import Room
-from intertie.core.terms import Caller, State, Trust
+from intertie.core.terms import Caller, Trust
 from tests.support.playbook import Playbook, RecordedReply, Script
 
 ROOM = Room(open=True, free=2, slots=2)

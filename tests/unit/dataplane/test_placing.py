@@ -6,10 +6,11 @@ import pytest
 from msgspec.structs import replace
 
 from intertie.core.errors import UpstreamUnreachable
+from intertie.core.ledger import State
 from intertie.core.routing.reach import facts_of
 from intertie.core.routing.replay import Past, Place, Tried, replay
 from intertie.core.routing.rules import Rule, TargetFacts, When, Wish
-from intertie.core.terms import Caller, Route, State, Target, Trust
+from intertie.core.terms import Caller, Route, Target, Trust
 from tests.support.playbook import CALLER, Playbook, Script
 
 JSON = {"content-type": "application/json"}

@@ -27,6 +27,11 @@ class Level(StrEnum):
         """Only known once a target is chosen."""
         return self is Level.MODEL or self is Level.UPSTREAM
 
+    @property
+    def of_caller(self) -> bool:
+        """Of whoever calls, who is not charged for what nobody was answered with."""
+        return not self.of_target and self is not Level.ORGANISATION
+
 
 class Measure(StrEnum):
     """What is counted."""

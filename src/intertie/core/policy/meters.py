@@ -147,9 +147,26 @@ class Meters:
                 if account.spent >= account.due:
                     self._told(account)
         for account, which, held_in in grant.later:
-            account.settle(held_in, 0, actual[which])
-            if account.spent >= account.due:
-                self._told(account)
+            self._settle(account, held_in, 0, actual[which])
+
+    def settle_apart(self, grant: Grant, actual: Amounts, callers: Amounts, now: float) -> None:
+        """The same, with `callers` as what limits of the caller count."""
+        if not grant.open:
+            return
+        grant.open = False
+        taken = grant.amounts
+        for places in self.places:
+            places.running -= 1
+        for limit, bucket, which in self.rates:
+            bucket.take((callers if limit.level.of_caller else actual)[which] - taken[which], now)
+        sums = [(*one, where, taken[one[1]]) for one, where in zip(self.sums, grant.windows, strict=True)]
+        for account, which, held_in, held in [*sums, *((*one, 0) for one in grant.later)]:
+            self._settle(account, held_in, held, (callers if account.limit.level.of_caller else actual)[which])
+
+    def _settle(self, account: Account, window: Window, reserved: int, spent: int) -> None:
+        account.settle(window, reserved, spent)
+        if account.spent >= account.due:
+            self._told(account)
 
     def _told(self, account: Account) -> None:
         for percent in account.crossed():

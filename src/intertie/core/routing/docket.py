@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from intertie.core.ledger import CallFacts, Considered
 from intertie.core.routing.candidate import Candidate
 from intertie.core.routing.rules import Rule
 from intertie.core.routing.traffic import Held
-from intertie.core.terms import CallFacts, Considered
 
 MOST: Final = 24
 """Targets written down, at most: a route may have a hundred, and books keep every plan."""

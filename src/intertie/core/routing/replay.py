@@ -7,8 +7,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from intertie.core.ledger import CallFacts, Considered, State
 from intertie.core.routing.rules import Rule, TargetFacts, applying, applying_to_either, judge
-from intertie.core.terms import CallFacts, Considered, State, Usage
+from intertie.core.terms import Usage
 
 Place = tuple[str, str]
 """(upstream's name, model)."""
@@ -48,7 +49,19 @@ class Past(msgspec.Struct, frozen=True):
     @property
     def place(self) -> Place | None:
         """Who answered it, or was the last to try; `None` if nobody was asked."""
-        return self.attempts[-1].place if self.attempts else None
+        return None if self.answer is None else self.answer.place
+
+    @property
+    def answer(self) -> Tried | None:
+        """The attempt that answered it, whole or not, or else the last one."""
+        counting = self.counting
+        last = counting[-1] if counting else None
+        return next((tried for tried in reversed(counting) if tried.state is not State.FAILED), last)
+
+    @property
+    def counting(self) -> list[Tried]:
+        """The attempts that the request is the sum of: without those that another was faster than."""
+        return [tried for tried in self.attempts if tried.state is not State.BEATEN]
 
 
 class Replayed(NamedTuple):
@@ -115,7 +128,7 @@ def _passed_over(past: Past) -> set[Place]:
     if answered is None:
         return set(order)
     before = order[: order.index(answered)] if answered in order else order
-    return {*before, *(tried.place for tried in past.attempts)} - {answered}
+    return {*before, *(tried.place for tried in past.counting)} - {answered}
 
 
 def _turn(one: Considered, preferred: int) -> tuple[int, int, int, float]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from intertie.core.ledger import CallFacts
 from intertie.core.routing.rules import Rule, passes, restriction, stands
-from intertie.core.terms import CallFacts
 
 _REMEMBERED: Final = 20_000
 """Kinds of calls whose rules are kept sorted, and rulings that are kept."""

@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec.structs import replace
 
-from intertie.core.terms import CallFacts, Operation, Price, Trust
+from intertie.core.ledger import CallFacts
+from intertie.core.terms import Operation, Price, Trust
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 

@@ -15,7 +15,7 @@ from intertie.core.errors import Misconfigured
 from intertie.store.database import Database
 from intertie.store.schema import metadata, revision
 
-HEAD: Final = "0005"
+HEAD: Final = "0007"
 
 
 def current(connection: sa.Connection) -> str | None:

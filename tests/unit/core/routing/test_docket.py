@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from intertie.core.ledger import CallFacts, Considered
 from intertie.core.routing.docket import LONGEST, MOST, Docket
 from intertie.core.routing.rules import Rule, Wish
-from intertie.core.terms import CallFacts, Considered, Operation
+from intertie.core.terms import Operation
 from tests.unit.core.routing.grid import MODEL, candidate
 
 FACTS = CallFacts(key="k", project="p", model="chat", operation=Operation.CHAT)

@@ -6,10 +6,11 @@ import pytest
 from msgspec.structs import replace
 
 from intertie.core.errors import NoEligibleTarget
+from intertie.core.ledger import CallFacts
 from intertie.core.routing.docket import Docket
 from intertie.core.routing.reach import Reach, facts_of, nothing, reachable
 from intertie.core.routing.rules import Rule, TargetFacts, Wish
-from intertie.core.terms import NODE, CallFacts, Node, Operation, Price, Trust
+from intertie.core.terms import NODE, Node, Operation, Price, Trust
 from tests.unit.core.routing.grid import MODEL, World, call, caller, route, snapshot, upstream
 
 FACTS = CallFacts(key="k", project="p", model="chat", operation=Operation.CHAT)

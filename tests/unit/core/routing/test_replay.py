@@ -9,25 +9,14 @@ import pytest
 from msgspec.structs import replace
 
 from intertie.core.errors import NoTarget, UpstreamUnreachable
+from intertie.core.ledger import CallFacts, Considered, State
 from intertie.core.routing.candidate import Candidate
 from intertie.core.routing.docket import Docket
 from intertie.core.routing.plan import plan
 from intertie.core.routing.reach import facts_of
 from intertie.core.routing.replay import FactsOf, Past, Place, Tried, replay
 from intertie.core.routing.rules import Rule, TargetFacts, Wish, applying
-from intertie.core.terms import (
-    NODE,
-    CallFacts,
-    Considered,
-    Operation,
-    Price,
-    Snapshot,
-    State,
-    StrategyName,
-    Target,
-    Trust,
-    Usage,
-)
+from intertie.core.terms import NODE, Operation, Price, Snapshot, StrategyName, Target, Trust, Usage
 from tests.contract.routing.test_plan_rules import REGIONS, TRUSTS, _rule, facts
 from tests.unit.core.routing.grid import (
     AWAY,

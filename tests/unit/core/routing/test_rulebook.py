@@ -5,9 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from intertie.core.ledger import CallFacts
 from intertie.core.routing.rulebook import RuleBook, RuleBooks, ruled
 from intertie.core.routing.rules import Rule, When, Wish, applying
-from intertie.core.terms import CallFacts, Operation, Trust
+from intertie.core.terms import Operation, Trust
 
 _WORDS = ("a", "b")
 _some = st.lists(st.sampled_from(_WORDS), max_size=2).map(tuple)

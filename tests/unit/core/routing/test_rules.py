@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from intertie.core.ledger import CallFacts
 from intertie.core.routing.rules import Hours, Rule, TargetFacts, When, Wish, applying, holds, judge, unmet
-from intertie.core.terms import CallFacts, Operation, Price, Trust
+from intertie.core.terms import Operation, Price, Trust
 
 HEADERS = {"x-team": "blue", "x-groups": "sales, hr, [internal] lab"}
 CALL = CallFacts("dev", "web", "gpt-4o", Operation.CHAT, frozenset({"private"}), HEADERS,

@@ -8,11 +8,12 @@ from collections import Counter
 import msgspec
 from msgspec.structs import replace
 
+from intertie.core.ledger import CallFacts
 from intertie.core.routing.docket import Docket
 from intertie.core.routing.plan import plan
 from intertie.core.routing.sticky import chosen, conversation, kept
 from intertie.core.routing.traffic import Held, Traffic
-from intertie.core.terms import Call, CallFacts, Operation, StrategyName, Target
+from intertie.core.terms import Call, Operation, StrategyName, Target
 from tests.unit.core.routing.grid import MODEL, World, call, caller, candidate, route, snapshot, upstream
 
 FACTS = CallFacts(key="k", project="p", model="chat", operation=Operation.CHAT)
