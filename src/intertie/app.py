@@ -165,8 +165,7 @@ class Gateway:
             lambda: (*inference.running(), *self._embeddings.running(), *self._shadows.running()),
         )
         settings = self._settings
-        proxies = settings.trusted_proxies
-        limits = EdgeLimits(body_limit=settings.body_limit, hosts=settings.hosts(), proxies=proxies)
+        limits = EdgeLimits(body_limit=settings.body_limit, hosts=settings.hosts(), proxies=settings.trusted_proxies)
         doors = self._doors(inference)
         server = make_server(
             doors, host=settings.host, port=settings.port, limits=limits, lifespan="off", upgrades=self._link_door
@@ -322,6 +321,8 @@ class Gateway:
     async def _drain(self, server: EdgeServer, inference: Inference) -> None:
         """S12: not ready at once, accept a little longer, let requests finish, end the rest in-band."""
         self._stopping.set()
+        told = "stopping: %d under way, which may take %g s more; the same signal again (Ctrl-C) ends them within %g s"
+        _LOG.info(told, server.in_flight, self._settings.drain_seconds, LAST_SECONDS)
         server.begin_drain()
         await self._wait(self._settings.accepting())
         server.stop_accepting()

@@ -73,6 +73,7 @@ async def test_s12_running_streams_finish_and_new_connections_are_refused(
 
     assert heard.done
     assert await leaving == 0
+    assert "stopping: 1 under way, which may take 20 s more" in gateway.tail(20_000)
     gateway.start()
     assert [row["state"] for row in gateway.cli("ledger", "entries") if row["kind"] == "request"] == ["ok"]
     gateway.stop()

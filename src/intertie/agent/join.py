@@ -261,7 +261,8 @@ def _check_folder(folder: Path, *, replace: bool) -> None:
     if not (terminal.attended() and terminal.confirm(question)):
         raise Problem(
             f"this machine is already node {there.name} of {there.origin}",
-            "`join --replace URL` gives it a new identity; a second node needs a folder of its own: --data FOLDER",
+            "`run` serves; `join --replace URL` gives it a new identity; a second node needs a folder of its own: "
+            "--data FOLDER",
             code="already_enrolled",
         )
 

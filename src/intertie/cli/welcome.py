@@ -64,6 +64,7 @@ class Welcome:
         say(f"  Status page  {ready.url}/", f"  Endpoint     {ready.url}/v1", f"  Admin key    {self._key_place()}", "")
         say(*(f"warning: {line}" for line in (*self._warnings, *ready.warnings)))
         routes = self._start_local(ready, found)
+        say("")
         self._show_keys(ready)
         for line in next_steps(ready, routes, looks=self._search is not None):
             say(line)

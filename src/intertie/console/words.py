@@ -31,9 +31,20 @@ def span(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"
 
 
+def soon(seconds: float) -> str:
+    """When something that waits may be used again: `in 12 s`, or `with the next call` once its time is over."""
+    return f"in {span(seconds)}" if seconds > 0 else "with the next call"
+
+
 def clock(at: float) -> str:
     """UTC seconds as `2026-11-22 18:40:03 UTC`."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-FILTERS: Final[Mapping[str, Callable[..., str]]] = {"count": count, "money": money, "span": span, "clock": clock}
+FILTERS: Final[Mapping[str, Callable[..., str]]] = {
+    "count": count,
+    "money": money,
+    "span": span,
+    "soon": soon,
+    "clock": clock,
+}

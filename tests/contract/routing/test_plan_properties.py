@@ -6,6 +6,7 @@ from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from intertie.core.errors import (
     GatewayError,
@@ -25,13 +26,16 @@ from tests.unit.core.routing.grid import MODEL, World, call, caller, route, snap
 NAMES = [f"u{n}" for n in range(6)]
 UPSTREAMS = st.lists(
     st.builds(
-        upstream,
-        st.sampled_from(NAMES),
-        organisation=st.sampled_from(["org", "org", "other"]),
-        trust=st.sampled_from(Trust),
-        enabled=st.sampled_from([True, True, False]),
-        provider=st.sampled_from(["speaks", "speaks", "mute"]),
-        paused=st.sampled_from([frozenset(), frozenset(), frozenset({"*"}), frozenset({MODEL}), frozenset({"other"})]),
+        lambda made, paused: replace(made, paused=paused),
+        st.builds(
+            upstream,
+            st.sampled_from(NAMES),
+            organisation=st.sampled_from(["org", "org", "other"]),
+            trust=st.sampled_from(Trust),
+            enabled=st.sampled_from([True, True, False]),
+            provider=st.sampled_from(["speaks", "speaks", "mute"]),
+        ),
+        st.sampled_from([frozenset(), frozenset(), frozenset({"*"}), frozenset({MODEL}), frozenset({"other"})]),
     ),
     max_size=8,
 )

@@ -78,6 +78,11 @@ def test_spans_have_the_unit_that_fits(seconds: float | None, shown: str) -> Non
     assert words.span(seconds) == shown
 
 
+def test_a_wait_that_is_over_is_no_wait() -> None:
+    """An ejected target whose time is over is tried by the next call, not in 0.00 s."""
+    assert (words.soon(12.4), words.soon(0.0)) == ("in 12 s", "with the next call")
+
+
 def test_figures_are_grouped() -> None:
     """Money keeps every micro-unit."""
     assert (words.count(1234567), words.money(1_234_567_891), words.money(0)) == ("1,234,567", "1,234.567891", "0.00")
