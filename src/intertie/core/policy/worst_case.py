@@ -68,7 +68,7 @@ def size(call: Call, estimate: int | None = None) -> Size:
     if call.operation is Operation.EMBEDDING:
         return Size(estimate, largest, 0, 1)
     declared: int | None = None
-    for name in _NAMES[call.operation]:  # of two bounds the larger counts: which one holds is for the provider to choose
+    for name in _NAMES[call.operation]:  # of two bounds the larger counts: the provider chooses which one holds
         if name in fields and (given := _count(fields[name], name, 0)) is not None:
             declared = given if declared is None else max(declared, given)
     choices = 1
