@@ -64,6 +64,7 @@ class Gate:
         """Called when an account reaches a threshold. Must not wait."""
         self.monotonic = monotonic
         self.wall = wall
+        self._latest = 0.0
         self._log = log
         self._snapshots = snapshots
         self._of = snapshots.current
@@ -75,6 +76,18 @@ class Gate:
 
     def __repr__(self) -> str:
         return f"<Gate {self.counters!r}>"
+
+    def clock(self) -> float:
+        """UTC seconds by which windows are chosen. It stands still while the wall's clock is set back.
+
+        Else an entry could be dated in another window than the one that it was held in.
+        """
+        return max(self._latest, self.wall())
+
+    def _tick(self, at: float) -> float:
+        """The moment `at` by that clock: nothing is taken at an earlier one from then on."""
+        self._latest = max(self._latest, at)
+        return self._latest
 
     def _tell(self, limit: Limit, percent: int, account: Account) -> None:
         reached = Threshold(limit, percent, account.spent, account.cap, account.window)
@@ -140,6 +153,8 @@ class Gate:
         assert holding.size is not None
         allowed, measured = self._allowed(x, holding), holding.size
         now, at = self.monotonic(), x.started_at
+        if allowed.quotas:
+            at = x.started_at = self._tick(at)
         likely = Amounts(1, measured.estimate + (measured.declared or 0) * measured.choices)
         most = Amounts(1, measured.largest + (holding.bound or 0)) if allowed.quotas else NOTHING
         taken = self._take(allowed.rates, likely, allowed.quotas, most, (now, at))
@@ -175,7 +190,7 @@ class Gate:
         output = holding.bound or 0
         likely = Amounts(1, size.estimate + (size.declared or 0) * size.choices) if shared.rates else NOTHING
         most = Amounts(1, size.largest + output, largest_cost(size, output, price) if price is not None else 0)
-        now, at = self.monotonic(), self.wall()
+        now, at = self.monotonic(), self._tick(self.wall())
         accounts = (*budgets, *shared.accounts) if shared.accounts else budgets
         taken = self._take(shared.rates, likely, accounts, most, (now, at))
         if not isinstance(taken, Refusal):
@@ -194,7 +209,7 @@ class Gate:
             return x.holding.at
         if (full := self.claim(x, candidate)) is not None:
             raise full
-        return x.holding.at if x.holding is not None and x.holding.attempt else self.wall()
+        return x.holding.at if x.holding is not None and x.holding.attempt else self._tick(self.wall())
 
     def close(self, x: Exchange, record: AttemptRecord | None) -> None:
         """The attempt is over: count what its record says, or nothing if it has none."""
@@ -216,7 +231,7 @@ class Gate:
 
     def standing(self, limit: Limit) -> Standing:
         """The limit's present state, for operators."""
-        reading = self.counters.read(limit, self.monotonic(), self.wall())
+        reading = self.counters.read(limit, self.monotonic(), self._tick(self.wall()))
         if limit.is_account:
             account = self.counters.accounts()[limit.id]
             return Standing(account.spent, account.reserved, account.free, reading.reset)
