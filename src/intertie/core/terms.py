@@ -363,6 +363,8 @@ class Opening(msgspec.Struct, frozen=True, tag="open", omit_defaults=True):
     input_estimate: int
     price: Price | None = None
     node: str = ""
+    asked_at: float | None = None
+    """When the request began; `None`: with this attempt (records of earlier versions)."""
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress", omit_defaults=True):

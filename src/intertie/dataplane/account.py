@@ -35,6 +35,7 @@ def opening(x: Exchange, attempt: Attempt) -> Opening:
         input_estimate=x.facts.tokens if x.facts is not None else estimate_input(x.call.fields),
         price=upstream.models.get(target.model),
         node=_node(upstream),
+        asked_at=x.started_at,
     )
 
 

@@ -95,7 +95,7 @@ class _Reader:
             stream=first.stream,
             state=State.RECOVERED,
             status=0,
-            started_at=first.started_at,
+            started_at=first.started_at if first.asked_at is None else first.asked_at,
             duration_ms=0,
             attempts=tuple(self._attempt(opening, superseded=opening is not last) for opening in openings),
             error=ERROR,
