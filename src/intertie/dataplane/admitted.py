@@ -13,7 +13,7 @@ from intertie.core.errors import GatewayError, PriceUnknown
 from intertie.core.policy.account import Account
 from intertie.core.policy.counters import Counters, Grant, Refusal
 from intertie.core.policy.limits import Amounts, Level, Limit, Measure
-from intertie.core.policy.worst_case import bounded, largest_cost, size
+from intertie.core.policy.worst_case import Size, bounded, largest_cost, size
 from intertie.core.routing.candidate import Candidate
 from intertie.core.terms import AttemptRecord, Settlement, Snapshot, Upstream, Usage
 from intertie.dataplane.exchange import Exchange
@@ -110,6 +110,7 @@ class Gate:
         if allowed.idle and not must and not allowed.budgets:
             return None
         holding = self.begin(x)
+        self._measured(x, holding)
         if must:
             self._bind(x, holding)
         if allowed.idle:
@@ -150,8 +151,7 @@ class Gate:
         """Take for `x`, now. What refuses longest is named, and then nothing was taken."""
         holding = x.holding
         assert holding is not None
-        assert holding.size is not None
-        allowed, measured = self._allowed(x, holding), holding.size
+        allowed, measured = self._allowed(x, holding), self._measured(x, holding)
         now, at = self.monotonic(), x.started_at
         if allowed.quotas:
             at = x.started_at = self._tick(at)
@@ -185,8 +185,7 @@ class Gate:
             return _unknown_price(candidate)
         if holding.bound is None and (allowed.bounds or shared.bounds):
             self._bind(x, holding)
-        size = holding.size
-        assert size is not None
+        size = self._measured(x, holding)
         output = holding.bound or 0
         likely = Amounts(1, size.estimate + (size.declared or 0) * size.choices) if shared.rates else NOTHING
         most = Amounts(1, size.largest + output, largest_cost(size, output, price) if price is not None else 0)
@@ -284,16 +283,20 @@ class Gate:
 
     def begin(self, x: Exchange) -> Holding:
         """The exchange holds something from now on; one that is past admission takes nothing there any more."""
-        assert x.call is not None
         holding = x.holding = Holding()
-        holding.size = size(x.call, x.facts.tokens if x.facts is not None else None)
         holding.entered = True
         return holding
 
+    def _measured(self, x: Exchange, holding: Holding) -> Size:
+        """How large the call is. Raises `BadCall` if that cannot be known."""
+        if holding.size is None:
+            assert x.call is not None
+            holding.size = size(x.call, x.facts.tokens if x.facts is not None else None)
+        return holding.size
+
     def _bind(self, x: Exchange, holding: Holding) -> None:
         """Bound an output that must be and is not yet."""
-        allowed, measured = self._allowed(x, holding), holding.size
-        assert measured is not None
+        allowed, measured = self._allowed(x, holding), self._measured(x, holding)
         holding.bound = measured.output(allowed.output)
         if measured.declared is None:
             assert x.call is not None

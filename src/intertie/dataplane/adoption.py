@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from intertie.core.policy.counters import Grant
 from intertie.core.policy.limits import Level, Limit, Measure, Sums
 from intertie.core.policy.windows import Window
 from intertie.core.terms import Settlement
@@ -32,14 +31,13 @@ def adopt(gate: Gate, opened: Sequence[Opened], unseen: Iterable[Settlement], ru
     ended = list(unseen)
     live = [x for x in running if not x.settled and x.caller is not None and x.route is not None]
     partial = [account for x in live if (account := settlement(x, gate.monotonic())) is not None]
-    at = gate.wall()
     for one in opened:
         spent = one.spent + sum(share_of(one, account) for account in ended)
         if _by_attempt(one.limit):
             spent += sum(share_of(one, account) for account in partial)
         gate.counters.adopt(one.limit, one.span, spent)
     for x in live:
-        _cover(gate, x, opened, at)
+        _cover(gate, x, opened)
 
 
 def share_of(opened: Opened, account: Settlement) -> int:
@@ -73,25 +71,18 @@ def _by_attempt(limit: Limit) -> bool:
     return limit.measure is Measure.MONEY or limit.level.of_target
 
 
-def _cover(gate: Gate, x: Exchange, opened: Iterable[Opened], at: float) -> None:
+def _cover(gate: Gate, x: Exchange, opened: Iterable[Opened]) -> None:
     """Let what `x` holds count towards the new limits. One that waits for its turn takes from them when it has it."""
     if x.holding is not None and not x.holding.entered:
         return
     for one in opened:
         if not _concerns(x, one):
             continue
-        if x.holding is None:
-            x.holding = gate.begin(x)
-        asking = x.tries > len(x.attempts)
+        holding = x.holding or gate.begin(x)
         if not _by_attempt(one.limit):
-            held = x.holding.admitted
-        elif asking:
-            held = x.holding.attempt
-        else:
-            continue
-        if not held:
-            held.append(Grant([]))
-        gate.counters.cover(held[0], one.limit, at)
+            gate.counters.cover(holding.admitted, one.limit, x.started_at)
+        elif x.running is not None and x.tries > len(x.attempts):
+            gate.counters.cover(holding.attempt, one.limit, x.running.started_at)
 
 
 def _concerns(x: Exchange, opened: Opened) -> bool:

@@ -153,13 +153,20 @@ class Counters:
         account.cap, account.spent, account.told = limit.amount, spent, 0
         account.crossed(limit.thresholds)
 
-    def cover(self, grant: Grant, limit: Limit, at: float) -> None:
-        """Let a grant that is open and was made before the limit, or before its windows changed, count towards it."""
-        where = self._account(limit, at).window.id
-        if any(held.limit.id == limit.id and held.window == where for held in grant.held):
+    def cover(self, grants: list[Grant], limit: Limit, began: float) -> None:
+        """Let a call that began at `began` and has these open grants count towards a limit that they were made before.
+
+        Or before its windows changed. A call that began in another window than the present one counts nowhere in it.
+        """
+        span = self._accounts[limit.id].window
+        if any(held.limit.id == limit.id and held.window == span.id for grant in grants for held in grant.held):
             return
-        grant.held = [held for held in grant.held if held.limit.id != limit.id]
-        grant.held.append(Held(limit, 0, where))
+        for grant in grants:
+            grant.held = [held for held in grant.held if held.limit.id != limit.id]
+        if span.start <= began < span.end:
+            if not grants:
+                grants.append(Grant([]))
+            grants[0].held.append(Held(limit, 0, span.id))
 
     def accounts(self) -> Mapping[str, Account]:
         """Every account met so far, by the limit's id."""

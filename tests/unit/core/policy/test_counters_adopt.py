@@ -57,8 +57,8 @@ def test_a_covered_grant_counts_when_it_is_settled() -> None:
     counters = _counters()
     grant = Grant([])
     counters.adopt(BUDGET, TODAY, 5)
-    counters.cover(grant, BUDGET, AT)
-    counters.cover(grant, BUDGET, AT)
+    counters.cover([grant], BUDGET, AT)
+    counters.cover([grant], BUDGET, AT)
     counters.settle(grant, Amounts(1, 0, 7), 0.0)
 
     account = counters.accounts()[BUDGET.id]
@@ -74,7 +74,7 @@ def test_other_windows_of_the_same_limit_begin_afresh(zone: str) -> None:
     other = window(Per.DAY, zone, AT)
     assert other != TODAY
     counters.adopt(BUDGET, other, 4)
-    counters.cover(grant, BUDGET, AT)
+    counters.cover([grant], BUDGET, AT)
     counters.settle(grant, Amounts(1, 0, 9), 0.0)
 
     account = counters.accounts()[BUDGET.id]
