@@ -36,6 +36,11 @@ class Account:
                 self._past[self.window.id] = self.reserved
             self.window, self.spent, self.reserved, self.told = window, 0, 0, 0
 
+    def resize(self, cap: int, thresholds: Iterable[int]) -> None:
+        """The operator changed the cap. Thresholds are shares of the new one; those that are passed count as told."""
+        self.cap, self.told = cap, 0
+        self.crossed(thresholds)
+
     def fits(self, amount: int) -> bool:
         """May `amount` be reserved? Nothing always fits."""
         return amount <= 0 or self.spent + self.reserved + amount <= self.cap

@@ -150,8 +150,8 @@ class Counters:
         if account is None or account.window.id != span.id:
             account = self._accounts[limit.id] = Account(limit.amount, span, spent)
         account.window = span  # of another zone, it may have the same name
-        account.cap, account.spent, account.told = limit.amount, spent, 0
-        account.crossed(limit.thresholds)
+        account.spent = spent
+        account.resize(limit.amount, limit.thresholds)
 
     def cover(self, grants: list[Grant], limit: Limit, began: float) -> None:
         """Let a call that began at `began` and has these open grants count towards a limit that they were made before.
@@ -207,7 +207,8 @@ class Counters:
         elif at >= account.window.end:
             assert limit.per is not None
             account.enter(window(limit.per, limit.zone, at))
-        account.cap = limit.amount
+        if account.cap != limit.amount:
+            account.resize(limit.amount, limit.thresholds)
         return account
 
 

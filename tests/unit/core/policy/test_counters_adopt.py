@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from intertie.core.policy.account import Account
 from intertie.core.policy.counters import Counters, Grant
@@ -37,6 +38,21 @@ def test_an_adopted_account_begins_with_what_the_books_say() -> None:
 
     counters.settle(_take(counters, 25), Amounts(1, 0, 25), 0.0)
     assert told == [80]
+
+
+def test_a_cap_that_was_raised_is_told_of_anew() -> None:
+    """Half of twice as much is another half; what is passed already is not told again."""
+    told: list[int] = []
+    counters = _counters(told)
+    counters.settle(_take(counters, 85), Amounts(1, 0, 85), 0.0)
+    assert told == [50, 80]
+    raised = replace(BUDGET, amount=200)
+    for amount, expected in ((10, []), (10, [50]), (60, [80])):
+        told.clear()
+        grant = counters.take([raised], Amounts(1, 0, amount), 0.0, AT)
+        assert isinstance(grant, Grant)
+        counters.settle(grant, Amounts(1, 0, amount), 0.0)
+        assert told == expected
 
 
 def test_adopting_again_keeps_what_is_held() -> None:
