@@ -16,6 +16,7 @@ from intertie.core.terms import CachePolicy, Caller, Operation
 from intertie.dataplane.answers import Answers
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.pipeline import serve
+from tests.support.limited import money
 from tests.support.playbook import KEY, Playbook, RecordedReply, Script, hash_key
 
 KEEP: Final = CachePolicy()
@@ -127,6 +128,13 @@ class Counter:
         current = self.play.current
         route = replace(current.routes["org", "m"], cache=cache, **changes)
         self.play.current = replace(current, revision=current.revision + 1, routes={("org", "m"): route})
+
+    def bound_output(self, tokens: int | None) -> None:
+        """A budget comes into force, with so many tokens for an answer that says no more; `None`: none does."""
+        limits = {} if tokens is None else {("org", "project", "project"): (money(1_000_000),)}
+        outputs = {} if tokens is None else {("org", "project"): tokens}
+        current = self.play.current
+        self.play.current = replace(current, revision=current.revision + 1, limits=limits, max_output=outputs)
 
     def admit(self, key: str, caller: Caller) -> None:
         """One more API key; if of another organisation, that has the same route to the same vendor."""

@@ -300,6 +300,7 @@ class Gate:
         holding.bound = measured.output(allowed.output)
         if measured.declared is None:
             assert x.call is not None
+            holding.asked = x.call
             x.call = bounded(x.call, allowed.output)
 
     def _bounded_by_target(self, x: Exchange) -> bool:

@@ -27,7 +27,7 @@ from intertie.core.policy.answers import (
     may_give,
 )
 from intertie.core.routing.resolve import ANY
-from intertie.core.terms import NODE, Route, State
+from intertie.core.terms import NODE, Call, Route, State
 from intertie.core.wire import unfold
 from intertie.core.wire.canonical import Ambiguous
 from intertie.core.wire.sse import KEEP_ALIVE, event
@@ -124,7 +124,7 @@ async def _of_this_key(x: Exchange, reply: Reply, d: Dataplane, answers: Answers
     assert x.caller is not None
     assert x.call is not None
     key = idempotency_key(presented, x.caller, (x.operation, x.direct or ""), answers.salt)
-    digest = body_digest(x.call)
+    digest = body_digest(_as_it_came(x))
     flight = answers.flights.under_way(key)
     given = "hit"
     if flight is None:
@@ -211,6 +211,12 @@ def _key(x: Exchange, answers: Answers) -> bytes | None:
         return cache_key(x.call, x.caller, x.route, salt=answers.salt, restriction=x.restriction, placing=placing)
     except Ambiguous:
         return None
+
+
+def _as_it_came(x: Exchange) -> Call:
+    """The call without a bound that is not its client's: that one may be another when the client tries again."""
+    assert x.call is not None
+    return x.call if x.holding is None or x.holding.asked is None else x.holding.asked
 
 
 def _lead(x: Exchange, answers: Answers, key: bytes, flight: Flight | None, space: Space) -> Lead:
@@ -331,7 +337,7 @@ async def _kept(x: Exchange, lead: Lead, now: float) -> Kept | None:
     assert x.call is not None
     assert x.route is not None
     for_key = lead.space is Space.IDEMPOTENCY
-    digest = body_digest(x.call) if for_key else b""
+    digest = body_digest(_as_it_came(x)) if for_key else b""
     expires_at = now + (DAY if for_key or x.route.cache is None else x.route.cache.ttl)
     recording = lead.recording
     if recording is None:

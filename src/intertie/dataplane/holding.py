@@ -55,7 +55,7 @@ NO_ALLOWANCE: Final = Allowance()
 class Holding:
     """What one request holds. Everything in it is settled once; `Gate` writes it."""
 
-    __slots__ = ("admitted", "allowed", "at", "attempt", "bound", "entered", "lines", "of", "size")
+    __slots__ = ("admitted", "allowed", "asked", "at", "attempt", "bound", "entered", "lines", "of", "size")
 
     def __init__(self) -> None:
         self.allowed = NO_ALLOWANCE
@@ -66,6 +66,8 @@ class Holding:
         self.size: Size | None = None
         self.bound: int | None = None
         """Output tokens of all choices that are let through; `None`: as many as come."""
+        self.asked: Call | None = None
+        """The call as it came, if the bound had to be put into it."""
         self.admitted: list[Grant] = []
         """Held until the request ends."""
         self.attempt: list[Grant] = []

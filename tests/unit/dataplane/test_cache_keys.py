@@ -144,3 +144,16 @@ async def test_usage_of_what_was_given_again_is_nobodys() -> None:
     await counter.visit(headers=idem())
     used = [attempt.usage for one in counter.play.ledger.settlements for attempt in one.attempts]
     assert used == [Usage(input=4, output=2)]
+
+
+@pytest.mark.parametrize("before", [None, 50, 60])
+async def test_a_key_is_for_the_body_as_it_came_whatever_budgets_make_of_it(before: int | None) -> None:
+    """A bound that the gateway itself put into the call, and the operator changed since, is no other body."""
+    counter = Counter(whole(), cache=None)
+    counter.bound_output(before)
+    await counter.visit(headers=idem())
+    counter.bound_output(60 if before is None else before - 10)
+    again = await counter.visit(headers=idem())
+
+    assert (again.reply.status, counter.bought) == (200, 1)
+    assert again.reply.headers["idempotent-replayed"] == "true"
