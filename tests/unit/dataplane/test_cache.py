@@ -306,3 +306,13 @@ async def test_s1_a_follower_that_waits_for_a_stream_gets_comments(monkeypatch: 
     assert follower.reply.body.replace(b": keep-alive\n\n", b"") == WORD + END + DONE
     (kept,) = counter.shelf.entries.values()
     assert b"keep-alive" not in kept.body
+
+
+async def test_a_body_that_is_not_utf8_is_the_callers_mistake_and_not_the_gateways() -> None:
+    """Also where it has to be read in full, to find out whether it was asked before."""
+    counter = Counter(whole())
+    visit = counter.enter()
+    visit.x.body = visit.x.body.replace(b"hello", b"hell\xff")
+    assert visit.task is not None
+    await visit.task
+    assert (visit.reply.status, visit.code) == (400, "invalid_json")
