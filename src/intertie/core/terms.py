@@ -363,8 +363,7 @@ class Opening(msgspec.Struct, frozen=True, tag="open", omit_defaults=True):
     input_estimate: int
     price: Price | None = None
     node: str = ""
-    asked_at: float | None = None
-    """When the request began; `None`: with this attempt (records of earlier versions)."""
+    asked_at: float | None = None  # when the request began; `None`: with this attempt
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress", omit_defaults=True):
@@ -394,8 +393,7 @@ class Settlement(msgspec.Struct, frozen=True, tag="settle", omit_defaults=True):
     error: str = ""
     ttft_ms: int | None = None
     overhead_ms: float = 0.0
-    cache: str = ""
-    """hit, miss, bypass, coalesced, or empty where no cache is configured."""
+    cache: str = ""  # hit, miss, bypass, coalesced, or empty where no cache is configured
     saved: int | None = None
     """Micro-units that an answer from the cache would have cost; `None` if none came from there, or unknown."""
     plan: tuple[Considered, ...] = ()

@@ -231,6 +231,10 @@ async def _wait(x: Exchange, reply: Reply, d: Dataplane, key: bytes, flight: Fli
     heartbeat = follow(x, reply, _no_checkpoint) if x.call is not None and x.call.stream else None
     try:
         return await d.answers.flights.follow(key, flight, x.deadline - d.monotonic())
+    except BaseException:
+        assert x.route is not None
+        x.cache = "miss" if x.route.cache is not None else ""  # it ends without an answer
+        raise
     finally:
         if heartbeat is not None:
             heartbeat.stop()

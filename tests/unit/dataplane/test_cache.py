@@ -316,3 +316,24 @@ async def test_a_body_that_is_not_utf8_is_the_callers_mistake_and_not_the_gatewa
     assert visit.task is not None
     await visit.task
     assert (visit.reply.status, visit.code) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize("headers", [{}, {"idempotency-key": "key-1"}])
+async def test_who_waited_for_an_answer_and_left_was_given_none(headers: dict[str, str]) -> None:
+    """It counts towards no quota of requests, and usage shows no hit."""
+    counter = Counter(streamed(WORD, STALL))
+    leading = counter.enter(stream=True, headers=headers)
+    await leading.reply.heard.wait()
+    waiting = counter.enter(stream=True, headers=headers)
+    late = counter.enter(stream=True, headers={**headers, "x-intertie-deadline-ms": "5"})
+    await turns()
+    waiting.leave()
+    for visit in (waiting, late):
+        assert visit.task is not None
+        await visit.task
+    leading.leave()
+    assert leading.task is not None
+    await leading.task
+
+    ends = [visit.x.account for visit in (waiting, late) if visit.x.account is not None]
+    assert [(end.cache, end.status) for end in ends] == [("miss", 499), ("miss", 504)]
