@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from intertie.core.policy.answers import Kept
+from intertie.core.policy.answers import Kept, Space
 from intertie.core.terms import CachePolicy, Caller, Operation
 from intertie.dataplane.answers import Answers
 from intertie.dataplane.exchange import Exchange
@@ -75,7 +75,7 @@ class Shelf:
         """What is there."""
         return self.entries.get(key)
 
-    async def get(self, key: bytes) -> Kept | None:
+    async def get(self, key: bytes, space: Space = Space.CACHE) -> Kept | None:
         """The same, after a turn of the loop, as a disk would have it."""
         await asyncio.sleep(0)
         return self.entries.get(key)

@@ -130,7 +130,7 @@ async def _of_this_key(x: Exchange, reply: Reply, d: Dataplane, answers: Answers
     if flight is None:
         flight = answers.flights.lead(key, patient=True)
         lead = _lead(x, answers, key, flight, Space.IDEMPOTENCY)
-        kept = await answers.store.get(key)
+        kept = await answers.store.get(key, Space.IDEMPOTENCY)
         if kept is None or d.wall() >= kept.expires_at:
             flight.digest = digest
             return None
