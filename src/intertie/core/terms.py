@@ -315,8 +315,7 @@ class State(StrEnum):
     """How a request or an attempt ended."""
 
     OK = "ok"
-    FAILED = "failed"
-    """No answer, or an error answer."""
+    FAILED = "failed"  # no answer, or an error answer
     INTERRUPTED = "interrupted"
     """Broke after the commit point."""
     CANCELLED = "cancelled"  # the client left
@@ -367,11 +366,12 @@ class Opening(msgspec.Struct, frozen=True, tag="open", omit_defaults=True):
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress", omit_defaults=True):
-    """Checkpoint of a long stream: output tokens delivered so far (estimated)."""
+    """Checkpoint of a long stream: output tokens delivered so far (estimated). Or that an attempt failed."""
 
     request_id: str
     n: int
     output: int
+    failed: bool = False  # it is over and charged nothing, and the request goes on
 
 
 class Settlement(msgspec.Struct, frozen=True, tag="settle", omit_defaults=True):

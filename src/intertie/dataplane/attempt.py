@@ -322,6 +322,9 @@ def _close(x: Exchange, attempt: Attempt, state: State, d: Dataplane, error: Gat
     learned(x, attempt, d, now, well=state is State.OK)
     x.upstream_seconds += now - attempt.started
     attempt.usage = d.gate.within(x, attempt.usage)
+    if state is State.FAILED and attempt.usage is None:
+        # Before what it held is others' to take: or a crash while the next try waits would charge it all the same.
+        d.ledger.progress(Progress(x.id, attempt.n, 0, failed=True))
     close_attempt(x, attempt, state, now, error)
     d.gate.close(x, x.attempts[-1])
 

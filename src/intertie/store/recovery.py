@@ -47,6 +47,7 @@ class _Reader:
         self._database = database
         self._openings: dict[str, dict[int, Opening]] = {}
         self._output: dict[tuple[str, int], int] = {}
+        self._failed: set[tuple[str, int]] = set()
         self.records = 0
         self.settled = 0
 
@@ -64,6 +65,8 @@ class _Reader:
             match record:
                 case Opening():
                     self._openings.setdefault(record.request_id, {})[record.n] = record
+                case Progress(failed=True):
+                    self._failed.add((record.request_id, record.n))
                 case Progress():
                     self._output[record.request_id, record.n] = record.output
                 case Settlement():
@@ -97,16 +100,17 @@ class _Reader:
             status=0,
             started_at=first.started_at if first.asked_at is None else first.asked_at,
             duration_ms=0,
-            attempts=tuple(self._attempt(opening, superseded=opening is not last) for opening in openings),
+            attempts=tuple(self._attempt(opening, followed=opening is not last) for opening in openings),
             error=ERROR,
         )
 
-    def _attempt(self, opening: Opening, *, superseded: bool) -> AttemptRecord:
+    def _attempt(self, opening: Opening, *, followed: bool) -> AttemptRecord:
         """Input by estimate and output by the last checkpoint. An attempt that was followed by another had failed
         before any output, so it is charged like any failed attempt: nothing.
         """
-        output = self._output.get((opening.request_id, opening.n), 0)
-        used = Usage(input=0 if superseded else opening.input_estimate, output=output, estimated=True)
+        place = (opening.request_id, opening.n)
+        failed = followed or place in self._failed
+        used = Usage(input=0 if failed else opening.input_estimate, output=self._output.get(place, 0), estimated=True)
         return AttemptRecord(
             n=opening.n,
             upstream=opening.upstream,
