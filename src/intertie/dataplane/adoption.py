@@ -6,7 +6,8 @@ the requests under way, which from then on count towards the new limit too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from intertie.core.policy.limits import Level, Limit, Measure, Sums
@@ -24,6 +25,8 @@ class Opened(NamedTuple):
     organisation: str
     span: Window
     spent: int
+    later: Mapping[str, int] = MappingProxyType({})
+    """Window -> what is spent in it already: an earlier run's clock was ahead."""
 
 
 def adopt(gate: Gate, opened: Sequence[Opened], unseen: Iterable[Settlement], running: Iterable[Exchange]) -> None:
@@ -32,6 +35,8 @@ def adopt(gate: Gate, opened: Sequence[Opened], unseen: Iterable[Settlement], ru
     live = [x for x in running if not x.settled and x.caller is not None and x.route is not None]
     partial = [account for x in live if (account := settlement(x, gate.monotonic())) is not None]
     for one in opened:
+        gate.tick(one.span.start)
+        gate.expect(one.limit, one.later)
         spent = one.spent + sum(share_of(one, account) for account in ended)
         if _by_attempt(one.limit):
             spent += sum(share_of(one, account) for account in partial)

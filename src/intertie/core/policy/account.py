@@ -29,12 +29,15 @@ class Account:
         """What can still be reserved."""
         return max(0, self.cap - self.spent - self.reserved)
 
-    def enter(self, window: Window) -> None:
-        """Time has come into `window`. A clock that goes back opens no window again: the later one stays in force."""
+    def enter(self, window: Window, spent: int = 0) -> None:
+        """Time has come into `window`. A clock that goes back opens no window again: the later one stays in force.
+
+        `spent` is what was spent in it before: by an earlier run, whose clock was ahead.
+        """
         if window.start > self.window.start:
             if self.reserved:
                 self._past[self.window.id] = self.reserved
-            self.window, self.spent, self.reserved, self.told = window, 0, 0, 0
+            self.window, self.spent, self.reserved, self.told = window, spent, 0, 0
 
     def resize(self, cap: int, thresholds: Iterable[int]) -> None:
         """The operator changed the cap. Thresholds are shares of the new one; those that are passed count as told."""

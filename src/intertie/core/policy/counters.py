@@ -206,7 +206,8 @@ class Counters:
             account = self._accounts[limit.id] = Account(limit.amount, span, self._spent(limit, span))
         elif at >= account.window.end:
             assert limit.per is not None
-            account.enter(window(limit.per, limit.zone, at))
+            span = window(limit.per, limit.zone, at)
+            account.enter(span, self._spent(limit, span))
         if account.cap != limit.amount:
             account.resize(limit.amount, limit.thresholds)
         return account
