@@ -41,6 +41,8 @@ from intertie.dataplane.shedding import Shedder
 KEY = "sk-it-test"
 CALLER = Caller("org", "project", "key_1", "dev")
 STALL = "stall"
+TURN = "turn"
+"""As a step: the next one comes a turn of the event loop later."""
 
 Step = bytes | Exception | str
 
@@ -84,6 +86,9 @@ class _ScriptedReply:
         self._steps = list(script.steps)
 
     async def chunk(self) -> bytes | None:
+        while self._steps and self._steps[0] == TURN:
+            self._steps.pop(0)
+            await asyncio.sleep(0)
         if not self._steps:
             return None
         step = self._steps.pop(0)
