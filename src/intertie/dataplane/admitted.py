@@ -188,7 +188,8 @@ class Gate:
         if x.holding is None and not self._newest().limits:
             return None
         holding = x.holding or self.begin(x)
-        self.close(x, None)  # what was claimed before and not asked after all
+        if holding.attempt:  # claimed before, and not asked after all
+            self.close(x, None)
         allowed, shared = self._allowed(x, holding), self.share(candidate.upstream, candidate.target.model)
         budgets = allowed.budgets
         if not budgets and shared is NO_SHARE:

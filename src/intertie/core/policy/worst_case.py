@@ -11,12 +11,13 @@ import msgspec
 from intertie.core.errors import BadCall
 from intertie.core.pricing import MAX_TOKENS, PER
 from intertie.core.terms import Call, Operation, Price
-from intertie.core.wire.openai_usage import attached, estimate_input
+from intertie.core.wire.openai_usage import BASE64, attached, estimate_input
 
 DEFAULT_OUTPUT: Final = 4096
 """Output tokens of a call that must be bounded and does not say, unless its project does."""
 
 _PICTURE: Final = b'"image_url"'
+_ESCAPE: Final = b"\\u"
 _PICTURE_ESCAPED: Final = re.compile(
     b'"' + b"".join(rb"(?:%c|\\u00%02x)" % (letter, letter) for letter in b"image_url") + b'"', re.IGNORECASE
 )
@@ -24,10 +25,8 @@ _PICTURE_ESCAPED: Final = re.compile(
 _TOKENS_PER_PICTURE: Final = 3200
 _INTEGER: Final[msgspec.json.Decoder[int | None]] = msgspec.json.Decoder(int | None)
 _PROMPTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_NAMES: Final = {
-    Operation.CHAT: ("max_tokens", "max_completion_tokens"),
-    Operation.COMPLETION: ("max_tokens",),
-}
+_NAMES: Final = ("max_tokens", "max_completion_tokens")
+"""Of the bound on output; text completions know the first one only."""
 _CHOICES: Final = ("n", "best_of")
 _CONTENT: Final = ("messages", "input")
 _MALFORMED: Final = (msgspec.DecodeError, RecursionError)
@@ -62,13 +61,16 @@ def size(call: Call, estimate: int | None = None) -> Size:
     for name in _CONTENT:
         if name in fields:
             content = bytes(fields[name])
-            largest += _pictures(content) * _TOKENS_PER_PICTURE
-            largest -= sum(length for picture, length in attached(content) if picture)
+            if _PICTURE in content or _ESCAPE in content:
+                largest += _pictures(content) * _TOKENS_PER_PICTURE
+            if BASE64 in content:
+                largest -= sum(length for picture, length in attached(content) if picture)
     largest = max(largest, estimate)
     if call.operation is Operation.EMBEDDING:
         return Size(estimate, largest, 0, 1)
     declared: int | None = None
-    for name in _NAMES[call.operation]:  # of two bounds the larger counts: the provider chooses which one holds
+    names = _NAMES if call.operation is Operation.CHAT else _NAMES[:1]
+    for name in names:  # of two bounds the larger counts: the provider chooses which one holds
         if name in fields and (given := _count(fields[name], name, 0)) is not None:
             declared = given if declared is None else max(declared, given)
     choices = 1
@@ -93,7 +95,7 @@ def bounded(call: Call, output: int) -> Call:
 
 
 def _pictures(content: bytes) -> int:
-    if b"\\u" in content:
+    if _ESCAPE in content:
         return sum(1 for _ in _PICTURE_ESCAPED.finditer(content))
     return content.count(_PICTURE)
 

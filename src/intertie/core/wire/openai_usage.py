@@ -20,7 +20,8 @@ BYTES_PER_TOKEN: Final = 4
 _TOKENS_PER_ATTACHMENT: Final = 800
 _CONTENT: Final = ("messages", "input")
 _TEXT: Final = ("prompt", "tools", "functions", "suffix", "documents")
-_BASE64: Final = b";base64,"
+BASE64: Final = b";base64,"
+"""Without it there is no attachment."""
 _ATTACHED: Final = re.compile(rb'"(url|image_url|file_data)"\s*:\s*"data:[^"]{0,100};base64,')
 """Where an attachment begins. In a text its quotes would be escaped, so no text can pass for one."""
 _MOST_ATTACHED: Final = 1000
@@ -87,17 +88,17 @@ def estimate_input(fields: Mapping[str, msgspec.Raw]) -> int:
         if name in fields:
             content = bytes(fields[name])
             size += len(content)
-            for _, length in attached(content):
-                size -= length
-                attachments += 1
+            if BASE64 in content:
+                for _, length in attached(content):
+                    size -= length
+                    attachments += 1
     return size // BYTES_PER_TOKEN + attachments * _TOKENS_PER_ATTACHMENT
 
 
 def attached(content: bytes) -> Iterator[tuple[bool, int]]:
     """The base64 attachments of a raw `messages` or `input` member: whether it is a picture, and its bytes."""
-    if _BASE64 in content:
-        for found in islice(_ATTACHED.finditer(content), _MOST_ATTACHED):
-            yield found[1] != b"file_data", content.find(b'"', found.end()) - found.end()
+    for found in islice(_ATTACHED.finditer(content), _MOST_ATTACHED):
+        yield found[1] != b"file_data", content.find(b'"', found.end()) - found.end()
 
 
 def estimate_output(content_bytes: int, pieces: int) -> int:
