@@ -29,9 +29,9 @@ def opening(request_id: str = "req_1", n: int = 1, **named: Any) -> Opening:
     return Opening(request_id=request_id, n=n, **{**_WHO, **rest, **named})
 
 
-def progress(request_id: str = "req_1", n: int = 1, output: int = 40) -> Progress:
-    """A long stream has delivered `output` tokens."""
-    return Progress(request_id, n, output)
+def progress(request_id: str = "req_1", n: int = 1, output: int = 40, *, failed: bool = False) -> Progress:
+    """A long stream has delivered `output` tokens, or an attempt has failed."""
+    return Progress(request_id, n, output, failed)
 
 
 def attempt(n: int = 1, **named: Any) -> AttemptRecord:

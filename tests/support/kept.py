@@ -12,11 +12,12 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from intertie.core.keeping import CachePolicy
-from intertie.core.policy.answers import CacheStatistics, Kept, Selection
+from intertie.core.policy.answers import CacheStatistics, Kept, Selection, Space
 from intertie.core.terms import Caller, Operation
 from intertie.dataplane.answers import Answers
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.pipeline import serve
+from tests.support.limited import money
 from tests.support.playbook import KEY, Playbook, RecordedReply, Script, hash_key
 
 KEEP: Final = CachePolicy()
@@ -75,7 +76,7 @@ class Shelf:
         """What is there."""
         return self.entries.get(key)
 
-    async def get(self, key: bytes) -> Kept | None:
+    async def get(self, key: bytes, space: Space = Space.CACHE) -> Kept | None:
         """The same, after a turn of the loop, as a disk would have it."""
         await asyncio.sleep(0)
         return self.entries.get(key)
@@ -140,6 +141,13 @@ class Counter:
         current = self.play.current
         route = replace(current.routes["org", "m"], cache=cache, **changes)
         self.play.current = replace(current, revision=current.revision + 1, routes={("org", "m"): route})
+
+    def bound_output(self, tokens: int | None) -> None:
+        """A budget comes into force, with so many tokens for an answer that says no more; `None`: none does."""
+        limits = {} if tokens is None else {("org", "project", "project"): (money(1_000_000),)}
+        outputs = {} if tokens is None else {("org", "project"): tokens}
+        current = self.play.current
+        self.play.current = replace(current, revision=current.revision + 1, limits=limits, max_output=outputs)
 
     def admit(self, key: str, caller: Caller) -> None:
         """One more API key; if of another organisation, that has the same route to the same vendor."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from intertie.core.policy.limits import Level, Limit, Measure, limit_id
-from intertie.core.policy.windows import Per
+from intertie.core.policy.windows import Per, window
 from intertie.core.terms import Operation
+from intertie.dataplane.adoption import Opened, adopt
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.pipeline import serve
 from tests.support.playbook import KEY, Playbook, RecordedReply, Script
@@ -44,15 +46,13 @@ class Bed(Playbook):
 
     def __init__(self, limits: list[Limit], *upstreams: Any, output: int | None = None, **more: Any) -> None:
         super().__init__(*upstreams, **more)
-        held: dict[tuple[str, str, str], tuple[Limit, ...]] = {}
-        for limit in limits:
-            place = ("org", str(limit.level), limit.holder)
-            held[place] = (*held.get(place, ()), limit)
         outputs = {} if output is None else {("org", "project"): output}
-        self.current = msgspec.structs.replace(self.current, limits=held, max_output=outputs)
+        self.current = msgspec.structs.replace(self.current, limits=_by_holder(limits), max_output=outputs)
         self.now = 0.0
         self.dataplane.wall = lambda: 1_800_000_000.0 + self.now
         self._count = 0
+        self.exchanges: list[Exchange] = []
+        """Every request so far, ended ones too."""
 
     async def ask(self, headers: dict[bytes, bytes] | None = None, **fields: Any) -> RecordedReply:
         """One request of its own; members that are `None` are left out."""
@@ -67,8 +67,21 @@ class Bed(Playbook):
         x = Exchange(f"req_{self._count}", Operation.CHAT, presented, b"")
         x.body = json.dumps(body).encode()
         x.started, x.started_at = self.dataplane.monotonic(), self.dataplane.wall()
+        self.exchanges.append(x)
         await serve(x, reply, self.dataplane)
         return reply
+
+    def put(self, *limits: Limit, spent: int = 0) -> None:
+        """Other limits come into force while requests run; `spent` is what the books say of each that was not there."""
+        before = {one.id for held in self.current.limits.values() for one in held}
+        at = self.dataplane.gate.calendar.now()
+        opened = [
+            Opened(one, "org", window(one.per, one.zone, at), spent)
+            for one in limits
+            if one.per is not None and one.id not in before
+        ]
+        adopt(self.dataplane.gate, opened, (), self.exchanges)
+        self.current = msgspec.structs.replace(self.current, limits=_by_holder(limits))
 
     def state(self, limit: Limit) -> tuple[int, int]:
         """Spent and reserved."""
@@ -78,3 +91,11 @@ class Bed(Playbook):
     def sent(self, upstream: str = "up0") -> list[dict[str, Any]]:
         """Bodies that went to an upstream."""
         return [json.loads(request.body) for request, _ in self.transports[upstream].requests]
+
+
+def _by_holder(limits: Iterable[Limit]) -> dict[tuple[str, str, str], tuple[Limit, ...]]:
+    held: dict[tuple[str, str, str], tuple[Limit, ...]] = {}
+    for limit in limits:
+        place = ("org", str(limit.level), limit.holder)
+        held[place] = (*held.get(place, ()), limit)
+    return held

@@ -44,6 +44,8 @@ CALLER = Caller("org", "project", "key_1", "dev")
 STALL = "stall"
 LATER = "later"
 """Everything else that can run gets its turn first."""
+TURN = "turn"
+"""As a step: the next one comes a turn of the event loop later."""
 
 Step = bytes | Exception | str
 _TURNS = 50
@@ -88,6 +90,9 @@ class _ScriptedReply:
         self._steps = list(script.steps)
 
     async def chunk(self) -> bytes | None:
+        while self._steps and self._steps[0] == TURN:
+            self._steps.pop(0)
+            await asyncio.sleep(0)
         if not self._steps:
             return None
         step = self._steps.pop(0)

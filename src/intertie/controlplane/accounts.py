@@ -66,21 +66,30 @@ class Accounts:
         ended: list[Settlement] = []
         self._gate.settled = ended
         try:
-            self._flush()
-            with self._control.database.read() as connection:
-                opened = limits.spent(connection, wanted, self._control.clock())
-                # The same state of the books: what ended later than this copy cannot be in it.
-                known = stored.present(connection, [one.request_id for one in list(ended)])
-
-            async def deed() -> None:
-                unseen = [one for one in ended if one.request_id not in known]
-                adopt(self._gate, opened, unseen, self._running())
-                put()
-                self._gate.settled = None
-
-            if self._loop is None:  # nobody is served yet
-                asyncio.run(deed())
-            else:
-                asyncio.run_coroutine_threadsafe(deed(), self._loop).result(PATIENCE)
+            while not self._opened(wanted, ended, put):
+                pass  # a window ended while the books were asked: its successor is asked about
         finally:
             self._gate.settled = None
+
+    def _opened(self, wanted: list[tuple[str, Limit]], ended: list[Settlement], put: Callable[[], None]) -> bool:
+        self._flush()
+        with self._control.database.read() as connection:
+            opened = limits.spent(connection, wanted, self._gate.calendar.now())
+            # The same state of the books: what ended later than this copy cannot be in it.
+            known = stored.present(connection, [one.request_id for one in list(ended)])
+
+        async def deed() -> bool:
+            if self._gate.settled is not ended:  # given up meanwhile
+                return False
+            at = self._gate.calendar.now()
+            if any(at >= one.span.end for one in opened):
+                return False
+            unseen = [one for one in ended if one.request_id not in known]
+            adopt(self._gate, opened, unseen, self._running())
+            put()
+            self._gate.settled = None
+            return True
+
+        if self._loop is None:  # nobody is served yet
+            return asyncio.run(deed())
+        return asyncio.run_coroutine_threadsafe(deed(), self._loop).result(PATIENCE)

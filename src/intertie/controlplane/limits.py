@@ -106,18 +106,29 @@ def by_holder(rows: Iterable[LimitRow]) -> dict[tuple[str, str, str], tuple[Limi
 
 
 def spent(connection: Connection, wanted: Iterable[tuple[str, Limit]], at: float) -> list[Opened]:
-    """What was taken of quotas and budgets, each in the window that holds the moment `at`. (organisation, limit)."""
+    """What was taken of quotas and budgets, each in the window that holds the moment `at`. (organisation, limit).
+
+    And in windows after it, should the books have entries that are dated later: a clock was ahead when they were made.
+    """
     known: dict[tuple[str, Level, Window], dict[str, Sums]] = {}
+    ahead: dict[str, list[float]] = {}
     found = []
-    for organisation, limit in wanted:
-        if limit.per is None:
-            continue
-        span = window(limit.per, limit.zone, at)
+
+    def sums(organisation: str, limit: Limit, span: Window) -> int:
         place = (organisation, limit.level, span)
         if place not in known:
             known[place] = limits.spent(connection, *place)
-        sums = known[place].get(limit.holder, Sums())
-        found.append(Opened(limit, organisation, span, sums.of(limit)))
+        return known[place].get(limit.holder, Sums()).of(limit)
+
+    for organisation, limit in wanted:
+        if limit.per is None:
+            continue
+        if organisation not in ahead:
+            ahead[organisation] = limits.dated_after(connection, organisation, at)
+        span = window(limit.per, limit.zone, at)
+        windows = {window(limit.per, limit.zone, moment) for moment in ahead[organisation] if moment >= span.end}
+        later = {one.id: sums(organisation, limit, one) for one in windows}
+        found.append(Opened(limit, organisation, span, sums(organisation, limit, span), later))
     return found
 
 

@@ -173,7 +173,7 @@ class ClientGone(GatewayError):
 class RateLimited(GatewayError):
     """More requests or tokens per minute than somebody may have; `retry_after` says when this call fits.
 
-    Not to be retried where it never would, because it is larger than the limit itself.
+    Not to be retried where it never would, because it is larger than the limit itself, nor where it takes minutes.
     """
 
     fault = Fault.CALLER

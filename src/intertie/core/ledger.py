@@ -109,14 +109,16 @@ class Opening(msgspec.Struct, frozen=True, tag="open", omit_defaults=True):
     """The attempt before it goes on."""
     shadow_of: str = ""
     """See `Settlement.shadow_of`."""
+    asked_at: float | None = None  # when the request began; `None`: with this attempt
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress", omit_defaults=True):
-    """Checkpoint of a long stream: output tokens delivered so far (estimated)."""
+    """Checkpoint of a long stream: output tokens delivered so far (estimated). Or that an attempt failed."""
 
     request_id: str
     n: int
     output: int
+    failed: bool = False  # it is over and charged nothing, and the request goes on
 
 
 class Settlement(msgspec.Struct, frozen=True, tag="settle", omit_defaults=True):

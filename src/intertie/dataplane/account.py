@@ -39,6 +39,7 @@ def opening(x: Exchange, attempt: Attempt) -> Opening:
         node=_node(upstream),
         hedge=attempt.hedge,
         shadow_of=x.shadow_of,
+        asked_at=x.started_at,
     )
 
 

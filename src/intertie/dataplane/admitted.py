@@ -13,10 +13,11 @@ from intertie.core.errors import GatewayError, PriceUnknown
 from intertie.core.ledger import AttemptRecord, Settlement, State
 from intertie.core.policy.account import Account
 from intertie.core.policy.answers import GIVEN
+from intertie.core.policy.calendar import Calendar
 from intertie.core.policy.counters import Counters
 from intertie.core.policy.limits import Amounts, Level, Limit
 from intertie.core.policy.meters import Grant, Meters, Refusal
-from intertie.core.policy.worst_case import bounded, largest_cost, size
+from intertie.core.policy.worst_case import Size, bounded, largest_cost, size
 from intertie.core.routing.candidate import Candidate
 from intertie.core.terms import Snapshot, Upstream, Usage
 from intertie.dataplane.exchange import Attempt, Exchange
@@ -56,7 +57,8 @@ class Gate:
     def __init__(
         self, snapshots: SnapshotSource, log: EventLog, monotonic: Callable[[], float], wall: Callable[[], float]
     ) -> None:
-        self.counters = Counters(lambda _limit, _span: 0, self._tell)
+        self.calendar = Calendar(lambda: self.wall())  # noqa: PLW0108 (the clock may be replaced later)
+        self.counters = Counters(self.calendar.spent, self._tell)
         """Accounts are adopted before their limit is in force, so the books need not be asked on the way."""
         self.settled: list[Settlement] | None = None
         """Accounts of requests that ended while new limits are being adopted; `None` else."""
@@ -97,6 +99,7 @@ class Gate:
         if allowed.idle and not must and allowed.budgets is None:
             return None
         holding = self.begin(x)
+        self._measured(x, holding)
         if must:
             self._bind(x, holding)
         if allowed.idle:
@@ -136,9 +139,10 @@ class Gate:
         """Take for `x`, now. What refuses longest is named, and then nothing was taken."""
         holding = x.holding
         assert holding is not None
-        assert holding.size is not None
-        allowed, measured = self._allowed(x, holding), holding.size
+        allowed, measured = self._allowed(x, holding), self._measured(x, holding)
         now, at = self.monotonic(), x.started_at
+        if allowed.quotas:
+            at = x.started_at = self.calendar.tick(at)
         likely = Amounts(1, measured.estimate + (measured.declared or 0) * measured.choices)
         most = NOTHING if allowed.quotas is None else Amounts(1, measured.largest + (holding.bound or 0))
         taken = self._take(((allowed.rates, likely), (allowed.quotas, most)), now, at)
@@ -169,11 +173,10 @@ class Gate:
             return _unknown_price(candidate)
         if holding.bound is None and (allowed.bounds or (shared is not None and shared.bounds)):
             self._bind(x, holding)
-        size = holding.size
-        assert size is not None
+        size = self._measured(x, holding)
         output = holding.bound or 0
         most = Amounts(1, size.largest + output, largest_cost(size, output, price) if price is not None else 0)
-        now, at = self.monotonic(), self.wall()
+        now, at = self.monotonic(), self.calendar.tick()
         wanted: tuple[tuple[Meters | None, Amounts], ...] = ((budgets, most),)
         if shared is not None:
             likely = Amounts(1, size.estimate + (size.declared or 0) * size.choices)
@@ -196,7 +199,7 @@ class Gate:
             raise full
         holding = x.holding
         if holding is None or not holding.claimed:
-            return self.wall()
+            return self.calendar.tick()
         attempt.held, holding.claimed = holding.claimed, []
         return holding.at
 
@@ -226,7 +229,7 @@ class Gate:
 
     def standing(self, limit: Limit) -> Standing:
         """The limit's present state, for operators."""
-        reading = self.counters.read(limit, self.monotonic(), self.wall())
+        reading = self.counters.read(limit, self.monotonic(), self.calendar.tick())
         if limit.is_account:
             account = self.counters.accounts()[limit.id]
             return Standing(account.spent, account.reserved, account.free, reading.reset)
@@ -280,19 +283,24 @@ class Gate:
 
     def begin(self, x: Exchange) -> Holding:
         """The exchange holds something from now on; one that is past admission takes nothing there any more."""
-        assert x.call is not None
         holding = x.holding = Holding()
-        holding.size = size(x.call, x.facts.tokens if x.facts is not None else None)
         holding.entered = True
         return holding
 
+    def _measured(self, x: Exchange, holding: Holding) -> Size:
+        """How large the call is. Raises `BadCall` if that cannot be known."""
+        if holding.size is None:
+            assert x.call is not None
+            holding.size = size(x.call, x.facts.tokens if x.facts is not None else None)
+        return holding.size
+
     def _bind(self, x: Exchange, holding: Holding) -> None:
         """Bound an output that must be and is not yet."""
-        allowed, measured = self._allowed(x, holding), holding.size
-        assert measured is not None
+        allowed, measured = self._allowed(x, holding), self._measured(x, holding)
         holding.bound = measured.output(allowed.output)
         if measured.declared is None:
             assert x.call is not None
+            holding.asked = x.call
             x.call = bounded(x.call, allowed.output)
 
     def _bounded_by_target(self, x: Exchange) -> bool:
@@ -337,7 +345,7 @@ class Gate:
                     self._waiting.call_up(places.limit.id)
 
     def _meters(self, limits: list[Limit]) -> Meters | None:
-        return self.counters.meters(limits, self.monotonic(), self.wall()) if limits else None
+        return self.counters.meters(limits, self.monotonic(), self.calendar.tick()) if limits else None
 
 
 NOTHING: Final = Amounts(0, 0, 0)

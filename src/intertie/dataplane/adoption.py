@@ -6,13 +6,13 @@ the requests under way, which from then on count towards the new limit too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from intertie.core.ledger import AttemptRecord, Settlement, State
 from intertie.core.policy.answers import GIVEN
 from intertie.core.policy.limits import Level, Limit, Measure, Sums
-from intertie.core.policy.meters import Grant
 from intertie.core.policy.windows import Window
 from intertie.dataplane.account import settlement
 from intertie.dataplane.admitted import Gate
@@ -26,6 +26,8 @@ class Opened(NamedTuple):
     organisation: str
     span: Window
     spent: int
+    later: Mapping[str, int] = MappingProxyType({})
+    """Window -> what is spent in it already: an earlier run's clock was ahead."""
 
 
 def adopt(gate: Gate, opened: Sequence[Opened], unseen: Iterable[Settlement], running: Iterable[Exchange]) -> None:
@@ -33,14 +35,15 @@ def adopt(gate: Gate, opened: Sequence[Opened], unseen: Iterable[Settlement], ru
     ended = list(unseen)
     live = [x for x in running if not x.settled and x.caller is not None and x.route is not None]
     partial = [account for x in live if (account := settlement(x, gate.monotonic())) is not None]
-    at = gate.wall()
     for one in opened:
+        gate.calendar.tick(one.span.start)
+        gate.calendar.expect(one.limit, one.later)
         spent = one.spent + sum(share_of(one, account) for account in ended)
         if _by_attempt(one.limit):
             spent += sum(share_of(one, account) for account in partial)
         gate.counters.adopt(one.limit, one.span, spent)
     for x in live:
-        _cover(gate, x, opened, at)
+        _cover(gate, x, opened)
 
 
 def share_of(opened: Opened, account: Settlement) -> int:
@@ -81,7 +84,7 @@ def _by_attempt(limit: Limit) -> bool:
     return limit.measure is Measure.MONEY or limit.level.of_target
 
 
-def _cover(gate: Gate, x: Exchange, opened: Iterable[Opened], at: float) -> None:
+def _cover(gate: Gate, x: Exchange, opened: Iterable[Opened]) -> None:
     """Let what `x` holds count towards the new limits. One that waits for its turn takes from them when it has it."""
     if x.holding is not None and not x.holding.entered:
         return
@@ -91,17 +94,11 @@ def _cover(gate: Gate, x: Exchange, opened: Iterable[Opened], at: float) -> None
         if not _by_attempt(one.limit):
             if _is_holder(x, one.limit):
                 holding = x.holding or gate.begin(x)
-                _count(gate, holding.admitted, one.limit, at)
+                gate.counters.cover(holding.admitted, one.limit, x.started_at)
             continue
         for attempt in x.live:
             if _asks(attempt, one.limit) if one.limit.level.of_target else _is_holder(x, one.limit):
-                _count(gate, attempt.held, one.limit, at)
-
-
-def _count(gate: Gate, held: list[Grant], limit: Limit, at: float) -> None:
-    if not held:
-        held.append(gate.counters.nothing())
-    gate.counters.cover(held[0], limit, at)
+                gate.counters.cover(attempt.held, one.limit, attempt.started_at)
 
 
 def _is_holder(x: Exchange, limit: Limit) -> bool:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
 from intertie.core.policy.answers import CacheStatistics, Selection, placing
-from intertie.core.routing.resolve import ANY
-from intertie.core.terms import Route, Snapshot
+from intertie.core.terms import Route, Snapshot, Target
 from intertie.dataplane.flights import Flights
 from intertie.dataplane.neighbours import Neighbours
 from intertie.dataplane.ports import Embedder, ResponseCache
 
 T = TypeVar("T")
+
+REMEMBERED: Final = 4096
+"""Placings; a route that passes models through has one for each of them."""
 
 
 class Answers:
@@ -30,26 +32,20 @@ class Answers:
         """Secret; part of every key, so that a key on disk does not tell what was asked."""
         self.flights = Flights()
         self._revision = -1
-        self._placings: dict[tuple[str, str], str] = {}
+        self._placings: dict[tuple[Target, ...], str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
         return f"<Answers {len(self.flights)} flights, {len(self._tasks)} being kept>"
 
     def placing(self, route: Route, snapshot: Snapshot) -> str:
-        """`core.policy.answers.placing`, worked out once per route and configuration.
-
-        Each time for the route `*`, which has other targets for each of any number of models.
-        """
-        if route.model == ANY:
-            return placing(route, snapshot)
-        if snapshot.revision != self._revision:
+        """`core.policy.answers.placing`, worked out once per targets and configuration."""
+        if snapshot.revision != self._revision or len(self._placings) >= REMEMBERED:
             self._placings.clear()
             self._revision = snapshot.revision
-        key = (route.organisation, route.model)
-        found = self._placings.get(key)
+        found = self._placings.get(route.targets)
         if found is None:
-            found = self._placings[key] = placing(route, snapshot)
+            found = self._placings[route.targets] = placing(route, snapshot)
         return found
 
     def background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

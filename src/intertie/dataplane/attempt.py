@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from intertie.core.errors import GatewayError, NodeBusy, StreamBroken, UpstreamError, UpstreamTimeout
-from intertie.core.ledger import State
+from intertie.core.ledger import Progress, State
 from intertie.core.terms import Secret, Usage
 from intertie.core.wire.openai_usage import estimate_input
 from intertie.dataplane.account import close_attempt, opening
@@ -152,5 +152,8 @@ def _close(x: Exchange, attempt: Attempt, state: State, d: Dataplane, error: Gat
     if state is not State.BEATEN:
         x.upstream_seconds += now - attempt.started
     attempt.usage = d.gate.within(x, attempt.usage)
+    if state is State.FAILED and attempt.usage is None:
+        # Before what it held is others' to take: or a crash while the next try waits would charge it all the same.
+        d.ledger.progress(Progress(x.id, attempt.n, 0, failed=True))
     d.gate.close(attempt, close_attempt(x, attempt, state, now, error))
     x.live.remove(attempt)

@@ -28,7 +28,7 @@ from intertie.core.policy.answers import (
     may_give,
 )
 from intertie.core.routing.resolve import ANY
-from intertie.core.terms import NODE, Route
+from intertie.core.terms import NODE, Call, Route
 from intertie.core.wire import unfold
 from intertie.core.wire.canonical import Ambiguous
 from intertie.core.wire.sse import KEEP_ALIVE, event
@@ -126,13 +126,13 @@ async def _of_this_key(x: Exchange, reply: Reply, d: Dataplane, answers: Answers
     assert x.caller is not None
     assert x.call is not None
     key = idempotency_key(presented, x.caller, (x.operation, x.direct or ""), answers.salt)
-    digest = body_digest(x.call)
+    digest = body_digest(_as_it_came(x))
     flight = answers.flights.under_way(key)
     given = "hit"
     if flight is None:
         flight = answers.flights.lead(key, patient=True)
         lead = _lead(x, answers, key, flight, Space.IDEMPOTENCY)
-        kept = await answers.store.get(key)
+        kept = await answers.store.get(key, Space.IDEMPOTENCY)
         if kept is None or d.wall() >= kept.expires_at:
             flight.digest = digest
             return None
@@ -218,6 +218,12 @@ def _key(x: Exchange, answers: Answers) -> bytes | None:
         return None
 
 
+def _as_it_came(x: Exchange) -> Call:
+    """The call without a bound that is not its client's: that one may be another when the client tries again."""
+    assert x.call is not None
+    return x.call if x.holding is None or x.holding.asked is None else x.holding.asked
+
+
 def _lead(x: Exchange, answers: Answers, key: bytes, flight: Flight | None, space: Space) -> Lead:
     lead = Lead(key, flight, space, answers.store.clearings)
     x.leads = (*x.leads, lead)
@@ -230,6 +236,10 @@ async def _wait(x: Exchange, reply: Reply, d: Dataplane, key: bytes, flight: Fli
     heartbeat = follow(x, reply, _no_checkpoint) if x.call is not None and x.call.stream else None
     try:
         return await d.answers.flights.follow(key, flight, x.deadline - d.monotonic())
+    except BaseException:
+        assert x.route is not None
+        x.cache = "miss" if x.route.cache is not None else ""  # it ends without an answer
+        raise
     finally:
         if heartbeat is not None:
             heartbeat.stop()
@@ -337,7 +347,7 @@ async def _kept(x: Exchange, lead: Lead, now: float) -> Kept | None:
     assert x.call is not None
     assert x.route is not None
     for_key = lead.space is Space.IDEMPOTENCY
-    digest = body_digest(x.call) if for_key else b""
+    digest = body_digest(_as_it_came(x)) if for_key else b""
     expires_at = now + (DAY if for_key or x.route.cache is None else x.route.cache.ttl)
     recording = lead.recording
     if recording is None:

@@ -41,7 +41,7 @@ class Exchange:
         self.direct: str | None = None
         """Name of the node this call is for, past all routes; set by the door."""
         self.started = self.started_at = 0.0
-        """Monotonic, and on the wall's clock; set by the door."""
+        """Monotonic, and on the wall's clock; set by the door, the latter moved by `admitted` if it had to wait."""
         self.deadline = 0.0  # monotonic; set at admission
         self.snapshot: Snapshot = Snapshot()
         self.caller: Caller | None = None

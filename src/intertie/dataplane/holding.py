@@ -54,7 +54,7 @@ MakeMeters = Callable[[list[Limit]], Meters | None]
 class Holding:
     """What one request holds. Everything in it is settled once; `Gate` writes it."""
 
-    __slots__ = ("admitted", "allowed", "at", "bound", "claimed", "entered", "lines", "of", "size")
+    __slots__ = ("admitted", "allowed", "asked", "at", "bound", "claimed", "entered", "lines", "of", "size")
 
     def __init__(self) -> None:
         self.allowed = NO_ALLOWANCE
@@ -65,6 +65,8 @@ class Holding:
         self.size: Size | None = None
         self.bound: int | None = None
         """Output tokens of all choices that are let through; `None`: as many as come."""
+        self.asked: Call | None = None
+        """The call as it came, if the bound had to be put into it."""
         self.admitted: list[Grant] = []
         """Held until the request ends."""
         self.claimed: list[Grant] = []

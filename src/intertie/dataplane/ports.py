@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from intertie.core.ledger import Opening, Progress, Settlement
-from intertie.core.policy.answers import CacheStatistics, Kept, Selection
+from intertie.core.policy.answers import CacheStatistics, Kept, Selection, Space
 from intertie.core.routing.room import Room
 from intertie.core.terms import Node, Snapshot, Upstream
 from intertie.dataplane.exchange import Exchange
@@ -76,8 +76,11 @@ class ResponseCache(Protocol):
         """What memory has, expired or not."""
         ...
 
-    async def get(self, key: bytes) -> Kept | None:
-        """What memory or the disk has. Nothing if the disk fails, is damaged or too busy."""
+    async def get(self, key: bytes, space: Space = Space.CACHE) -> Kept | None:
+        """What memory or the disk has. Nothing if the disk fails or is damaged; of the cache nothing if it is too busy.
+
+        What an idempotency key has paid for is waited for: a miss would be paid for again.
+        """
         ...
 
     async def put(self, key: bytes, kept: Kept) -> None:

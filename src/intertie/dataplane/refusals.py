@@ -103,7 +103,9 @@ def _over_rate(wait: float, told: str) -> RateLimited:
         error = RateLimited(f"This call alone is larger than the limit of {told}.", retry_after=wait)
         error.client_may_retry = False
         return error
-    return RateLimited(f"The limit of {told} is reached; this call fits in {wait:.3g} s.", retry_after=wait)
+    error = RateLimited(f"The limit of {told} is reached; this call fits in {wait:.3g} s.", retry_after=wait)
+    error.client_may_retry = wait <= PATIENCE
+    return error
 
 
 def _amount(limit: Limit) -> str:

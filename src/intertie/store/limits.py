@@ -16,6 +16,7 @@ from intertie.core.policy.windows import Per, Window
 from intertie.store.schema import attempts, limits, requests
 
 _BATCH: Final = 500
+_MINUTES: Final = 1440
 
 
 class LimitRow(msgspec.Struct, frozen=True):
@@ -111,6 +112,19 @@ def spent(connection: sa.Connection, organisation: str, level: Level, span: Wind
     for name, cost in connection.execute(_within(costs, attempts, organisation, span).group_by(holder)):
         found[name] = found.get(name, Sums())._replace(money=int(cost or 0))
     return found
+
+
+def dated_after(connection: sa.Connection, organisation: str, at: float) -> list[float]:
+    """Minutes (UTC seconds at which they begin) in which entries are dated after `at`: the nearest, a day of them.
+
+    None, unless a clock was set back.
+    """
+    found: set[float] = set()
+    for table in (requests, attempts):
+        minute = sa.func.floor(table.c.started_at / 60) * 60
+        query = sa.select(minute).where(table.c.organisation == organisation, table.c.started_at > at)
+        found.update(connection.execute(query.distinct().order_by(minute).limit(_MINUTES)).scalars())
+    return sorted(found)
 
 
 def present(connection: sa.Connection, request_ids: Collection[str]) -> set[str]:

@@ -48,6 +48,7 @@ class _Reader:
         self._database = database
         self._openings: dict[str, dict[int, Opening]] = {}
         self._output: dict[tuple[str, int], int] = {}
+        self._failed: set[tuple[str, int]] = set()
         self.records = 0
         self.settled = 0
 
@@ -65,6 +66,8 @@ class _Reader:
             match record:
                 case Opening():
                     self._openings.setdefault(record.request_id, {})[record.n] = record
+                case Progress(failed=True):
+                    self._failed.add((record.request_id, record.n))
                 case Progress():
                     self._output[record.request_id, record.n] = record.output
                 case Settlement():
@@ -99,7 +102,7 @@ class _Reader:
             stream=first.stream,
             state=State.RECOVERED,
             status=0,
-            started_at=first.started_at,
+            started_at=first.started_at if first.asked_at is None else first.asked_at,
             duration_ms=0,
             attempts=tuple(
                 self._attempt(
@@ -118,8 +121,9 @@ class _Reader:
         before any output, so it is charged like any failed attempt: nothing. Of two under way together, the one that
         had output counts, or the first.
         """
-        output = self._output.get((opening.request_id, opening.n), 0)
-        used = Usage(input=0 if superseded else opening.input_estimate, output=output, estimated=True)
+        place = (opening.request_id, opening.n)
+        failed = superseded or place in self._failed
+        used = Usage(input=0 if failed else opening.input_estimate, output=self._output.get(place, 0), estimated=True)
         return AttemptRecord(
             n=opening.n,
             upstream=opening.upstream,

@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from intertie.core.policy.answers import CacheStatistics, Kept, Selection
+from intertie.core.policy.answers import CacheStatistics, Kept, Selection, Space
 from intertie.store.answer_file import AnswerFile
 
 WAITING: Final = 64
-"""Operations that may wait for the disk; past it a read is a miss and a write is dropped."""
+"""Operations that may wait for the disk; past it, in the cache, a read is a miss and a write is dropped."""
 
 SHARE: Final = 4
 """No entry takes more than this part (a quarter) of the memory."""
@@ -72,11 +72,11 @@ class StoredAnswers:
         self._memory.move_to_end(key)
         return kept
 
-    async def get(self, key: bytes) -> Kept | None:
-        """What memory or the disk has. Nothing if the disk fails, is damaged or too busy."""
+    async def get(self, key: bytes, space: Space = Space.CACHE) -> Kept | None:
+        """What memory or the disk has. Nothing if the disk fails, is damaged or, for the cache, too busy."""
         kept = self.remembered(key)
         file = self._file
-        if kept is not None or file is None or not self._queue():
+        if kept is not None or file is None or not self._queue(space):
             return kept
         clearings = self._clearings
         try:
@@ -92,7 +92,7 @@ class StoredAnswers:
         """Keep it; returns when it survives the death of the process, or cannot be made to."""
         self._remember(key, kept)
         file = self._file
-        if file is None or not self._queue():
+        if file is None or not self._queue(kept.space):
             return
         self._writing[key] = kept
         try:
@@ -149,8 +149,9 @@ class StoredAnswers:
             _, oldest = self._memory.popitem(last=False)
             self._bytes -= oldest.size
 
-    def _queue(self) -> bool:
-        if self._waiting >= WAITING:
+    def _queue(self, space: Space) -> bool:
+        """May it wait for the disk? What an idempotency key has paid for always does, or it would be paid for again."""
+        if self._waiting >= WAITING and space is Space.CACHE:
             self._dropped += 1
             return False
         self._waiting += 1

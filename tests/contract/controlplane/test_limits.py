@@ -166,6 +166,23 @@ def test_the_books_say_what_was_spent_of_each_limit(control: Control, at: float)
         assert _sum(control, limit, at) == expected, limit.id
 
 
+def test_entries_that_are_dated_ahead_are_known_for_their_windows(control: Control) -> None:
+    """A clock was ahead when they were made. When time comes into their window, it is spent as far as they say."""
+    ledger.load(control.database, [msgspec.json.encode(each) for each in ENTRIES])
+    budget = Limit("x", Level.PROJECT, "web", Measure.MONEY, 1, Per.DAY)
+    quota = Limit("y", Level.PROJECT, "web", Measure.REQUESTS, 1, Per.HOUR)
+    with control.database.read() as connection:
+        before = limits.spent(connection, [("default", budget), ("default", quota)], STARTED - DAY)
+        now = limits.spent(connection, [("default", budget)], STARTED + 2 * DAY)
+
+    day, next_day = (window(Per.DAY, "UTC", at).id for at in (STARTED, STARTED + DAY))
+    assert [one.spent for one in before] == [0, 0]
+    assert before[0].later == {day: 3 * 750, next_day: 750}
+    hour, next_hour = (window(Per.HOUR, "UTC", at).id for at in (STARTED, STARTED + DAY))
+    assert before[1].later == {hour: 4, next_hour: 1}
+    assert now[0].later == {}
+
+
 def test_sums_by_hand(control: Control) -> None:
     """So that two equal mistakes do not agree with each other."""
     ledger.load(control.database, [msgspec.json.encode(each) for each in ENTRIES])

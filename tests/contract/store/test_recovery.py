@@ -19,7 +19,7 @@ from intertie.store.loader import Loader
 from intertie.store.recovery import ERROR, Recovery
 from intertie.store.segment import Damage, Record
 from intertie.store.spool import Spool
-from tests.support.accounts import opening, progress, settlement
+from tests.support.accounts import STARTED, opening, progress, settlement
 
 Restart = Callable[[], Recovery]
 
@@ -105,6 +105,27 @@ def test_T61_a_request_in_flight_at_an_unknown_price_has_an_unknown_cost(
     restart()
 
     assert [entry.cost_micros for entry in _entries(database)] == [None, None]
+
+
+def test_an_attempt_that_failed_is_charged_nothing_though_no_other_followed(
+    folder: Path, database: Database, restart: Restart
+) -> None:
+    """The process died while the next try waited. What the attempt had reserved was others' to take by then."""
+    _leave(folder, opening(n=1), progress(output=0, failed=True))
+    restart()
+
+    attempt, request = _entries(database)
+    assert (attempt.input_tokens, attempt.cost_micros) == (0, 0)
+    assert (request.state, request.cost_micros) == (State.RECOVERED, 0)
+
+
+def test_a_recovered_request_began_when_it_began(folder: Path, restart: Restart, database: Database) -> None:
+    """Not with its first attempt: its quotas were taken before, maybe in the window before."""
+    _leave(folder, opening(started_at=STARTED + 90.0, asked_at=STARTED))
+    restart()
+
+    attempt, request = _entries(database)
+    assert (attempt.started_at, request.started_at) == (STARTED + 90.0, STARTED)
 
 
 def test_a_request_in_flight_on_a_node_is_recovered_with_the_nodes_name(

@@ -174,6 +174,19 @@ async def test_a_busy_disk_is_not_waited_for(tmp_path: Path) -> None:
     store.close()
 
 
+async def test_what_a_key_has_paid_for_waits_for_a_busy_disk(tmp_path: Path) -> None:
+    """A write left out would be lost to a crash, and a read left out would be bought a second time."""
+    store = opened(tmp_path, memory=0)
+    paid = replace(KEPT, space=Space.IDEMPOTENCY)
+    numbers = range(WAITING + 36)
+    await asyncio.gather(*(store.put(key(number), paid) for number in numbers))
+    found = await asyncio.gather(*(store.get(key(number), Space.IDEMPOTENCY) for number in numbers))
+
+    assert found == [paid] * len(numbers)
+    assert store.statistics().dropped == 0
+    store.close()
+
+
 @pytest.mark.parametrize("damage", [b"", b"not a database at all, but long enough to be read as one" * 100])
 async def test_a_damaged_file_is_dropped_and_begun_again(tmp_path: Path, damage: bytes) -> None:
     store = opened(tmp_path)

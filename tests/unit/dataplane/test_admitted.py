@@ -55,6 +55,21 @@ async def test_a_call_larger_than_its_rate_is_told_not_to_come_back() -> None:
     assert "retry-after" not in reply.headers
 
 
+async def test_a_rate_that_is_overdrawn_for_minutes_is_not_to_be_retried() -> None:
+    """Official clients wait no longer than a minute: told of more, they would come back after half a second."""
+    usage = {"prompt_tokens": 10, "completion_tokens": 99_990, "total_tokens": 100_000}
+    bed = Bed([_limit(Level.PROJECT, "project", Measure.TOKENS, 10_000)], [whole({**ANSWER, "usage": usage})])
+    bed.dataplane.monotonic = lambda: bed.now
+    await bed.ask()
+    waits = []
+    for seconds in (0.0, 480.0, 12.0):
+        bed.now += seconds
+        reply = await bed.ask()
+        waits.append((int(reply.headers["retry-after"]), reply.headers["x-should-retry"]))
+
+    assert waits == [(541, "false"), (61, "false"), (49, "true")]
+
+
 async def test_a_failed_call_takes_its_tokens_but_not_its_request_back() -> None:
     """What never reached an upstream counts nowhere; what did counts as a request."""
     quota = _limit(Level.KEY, "key_1", Measure.REQUESTS, 10, Per.DAY)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from intertie.core.errors import UpstreamFailed
+from intertie.core.errors import UpstreamFailed, UpstreamUnavailable
+from intertie.core.ledger import Progress
 from intertie.core.terms import Target
 from tests.support.limited import COST, JSON, Bed, money, whole
 from tests.support.playbook import Script
@@ -53,3 +54,17 @@ async def test_an_upstream_is_always_told_the_bound_that_was_reserved_for(
 
     told = [sent.get(name) for name in ("max_tokens", "max_completion_tokens")]
     assert {bound for bound in told if bound is not None} == {bounds.get("max_tokens") or 77}
+
+
+async def test_the_books_know_of_a_failure_before_what_it_held_is_free() -> None:
+    """Or a crash while the next try waits would charge it, when others may have taken what was left."""
+    budget = money(1_000)
+    bed = Bed([budget], [UpstreamUnavailable("no"), whole()])
+    seen: list[tuple[int, bool]] = []
+
+    async def rest(_seconds: float) -> None:
+        seen.append((bed.state(budget)[1], bed.ledger.progressed == [Progress("req_1", 1, 0, failed=True)]))
+
+    bed.dataplane.sleep = rest
+    assert (await bed.ask()).status == 200
+    assert seen == [(0, True)]

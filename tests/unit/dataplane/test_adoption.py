@@ -1,90 +1,78 @@
-"""A limit that comes into force while two attempts of one request, or a copy, are under way."""
+"""Limits that come into force, or come again, while requests run."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+from typing import Any
 
 import pytest
 
-from intertie.core.policy.limits import Level, Measure
-from intertie.core.policy.windows import Per, window
-from intertie.core.terms import Hedge, Shadow, Target
-from intertie.dataplane.adoption import Opened, adopt, share_of
-from tests.support.playbook import LATER, Playbook, Script, total
+from intertie.core.policy.limits import Level, Limit, Measure
+from intertie.core.policy.windows import Per
+from tests.support.limited import JSON, Bed, limited, money
+from tests.support.playbook import STALL, Script
 
-BODY = json.dumps(
-    {"choices": [{"message": {"content": "hi"}}], "usage": {"prompt_tokens": 4, "completion_tokens": 2}}
-).encode()
-SPAN = window(Per.TOTAL, "UTC", 0.0)
-HOLDERS = (
-    *((Level.ORGANISATION, "org"), (Level.PROJECT, "project"), (Level.KEY, "key_1"), (Level.ROUTE, "m")),
-    *((Level.MODEL, "inner"), (Level.UPSTREAM, "name-up0"), (Level.UPSTREAM, "name-up1")),
-)
-LIMITS = [
-    total(level, holder, measure=measure)
-    for level, holder in HOLDERS
-    for measure in (Measure.REQUESTS, Measure.TOKENS, Measure.MONEY)
-]
+RATE = limited(Level.PROJECT, "project", Measure.REQUESTS, 1_000)
+SHARE = limited(Level.UPSTREAM, "name-up0", Measure.REQUESTS, 1_000)
+QUOTA = limited(Level.PROJECT, "project", Measure.TOKENS, 100_000, Per.HOUR)
+BUDGET = limited(Level.PROJECT, "project", Measure.MONEY, 100_000, Per.HOUR)
 
 
-def whole(*before: str) -> Script:
-    return Script(*before, BODY, headers={"content-type": "application/json"})
-
-
-def come_into_force(play: Playbook) -> None:
-    """As `controlplane.accounts` does it: with all that ended and all that runs."""
-    opened = [Opened(limit, "org", SPAN, 0) for limit in LIMITS]
-    adopt(play.dataplane.gate, opened, play.ledger.settlements, [play.exchange, *play.shadows.running()])
-    play.limit(*LIMITS)
-
-
-def by_the_books(play: Playbook) -> list[tuple[int, int]]:
-    """What each limit should say once all is over: nothing held, and what the entries sum up to."""
-    opened = [Opened(limit, "org", SPAN, 0) for limit in LIMITS]
-    return [(sum(share_of(one, account) for account in play.ledger.settlements), 0) for one in opened]
-
-
-@pytest.mark.parametrize("first", [True, False])
-async def test_two_attempts_under_way_count_towards_it_each_as_it_ends(first: bool) -> None:
-    """The winner for the caller, both for whoever pays."""
-    soon, late = whole(LATER, LATER), whole(*[LATER] * 8)
-    play = Playbook([soon if first else late], [late if first else soon])
-    play.amend(hedge=Hedge(after=0.0, share=1.0))
-    task = asyncio.create_task(play.run())
-    while len(play.ledger.openings) < 2:
+async def _begun(bed: Bed, **fields: Any) -> asyncio.Task[Any]:
+    """A request that is being answered."""
+    task = asyncio.create_task(bed.ask(**fields))
+    while not bed.transports["up0"].open_now:
         await asyncio.sleep(0)
-    come_into_force(play)
-    await task
-
-    standing = [play.standing(limit) for limit in LIMITS]
-    assert standing == by_the_books(play)
-    told = {limit.id: spent for limit, (spent, _) in zip(LIMITS, standing, strict=True)}
-    assert told["org/project:project:money:total"] == 8
-    assert told["org/organisation:org:money:total"] == 8 + 9  # the input of the one that was cancelled
+    return task
 
 
-@pytest.mark.parametrize("during", ["the call", "the copy"])
-async def test_a_copy_under_way_counts_for_the_organisation_and_its_target(during: str) -> None:
-    """And for nobody else, whether it began before the limit or after it."""
-    play = Playbook([whole(LATER)], [whole(LATER, LATER)])
-    (one, _) = play.current.routes["org", "m"].targets
-    play.amend(targets=(one,), shadow=Shadow((Target("up1", "inner"),), 1.0))
-    task = asyncio.create_task(play.run())
-    while not play.ledger.openings:
-        await asyncio.sleep(0)
-    if during == "the copy":
-        await task
-        while len(play.ledger.openings) < 2:
-            await asyncio.sleep(0)
-    come_into_force(play)
-    await task
-    await play.copied()
+async def _ended(bed: Bed, running: asyncio.Task[Any]) -> None:
+    """Its client leaves; it is charged its input."""
+    bed.exchanges[-1].gone = True
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
-    standing = [play.standing(limit) for limit in LIMITS]
-    assert standing == by_the_books(play)
-    told = {limit.id: spent for limit, (spent, _) in zip(LIMITS, standing, strict=True)}
-    assert told["org/project:project:money:total"] == 8
-    assert told["org/organisation:org:money:total"] == 16
-    assert told["org/organisation:org:requests:total"] == 2
-    assert told["org/route:m:requests:total"] == 1
+
+def _booked(bed: Bed, limit: Limit) -> int:
+    (attempt,) = bed.settled.attempts
+    return (attempt.cost or 0) if limit.measure is Measure.MONEY else attempt.usage.input + attempt.usage.output
+
+
+@pytest.mark.parametrize("limit", [QUOTA, BUDGET], ids=["quota", "budget"])
+async def test_a_limit_that_goes_and_comes_again_counts_a_running_call_once(limit: Limit) -> None:
+    """Also where the call holds rates beside it, which are held apart."""
+    bed = Bed([RATE, SHARE, limit], [Script(STALL, headers=JSON)])
+    running = await _begun(bed)
+    bed.put(RATE, SHARE)
+    bed.put(RATE, SHARE, limit)
+    await _ended(bed, running)
+
+    assert bed.state(limit) == (_booked(bed, limit), 0)
+    assert _booked(bed, limit) > 0
+
+
+@pytest.mark.parametrize("limit", [QUOTA, BUDGET], ids=["quota", "budget"])
+@pytest.mark.parametrize("known", [True, False])
+async def test_what_began_before_a_limits_window_counts_nowhere_in_it(limit: Limit, known: bool) -> None:
+    """The books have it in the window before, so the account of this one does not."""
+    bed = Bed([RATE, SHARE, *([limit] if known else ())], [Script(STALL, headers=JSON)])
+    running = await _begun(bed)
+    bed.put(RATE, SHARE)
+    bed.now = 3600.0
+    bed.put(RATE, SHARE, limit)
+    await _ended(bed, running)
+
+    assert bed.state(limit) == (0, 0)
+
+
+async def test_a_call_without_a_size_holds_up_no_configuration() -> None:
+    """It was let through while nothing had to be reserved for it; what it takes counts all the same."""
+    bed = Bed([], [Script(STALL, headers=JSON)])
+    running = await _begun(bed, max_tokens=-1, n="many")
+    total = money(100_000)
+    bed.put(QUOTA, total)
+    assert bed.state(total) == (0, 0)
+    await _ended(bed, running)
+
+    assert bed.state(total) == (_booked(bed, total), 0)
+    assert bed.state(QUOTA) == (_booked(bed, QUOTA), 0)

@@ -308,3 +308,34 @@ async def test_s1_a_follower_that_waits_for_a_stream_gets_comments(monkeypatch: 
     assert follower.reply.body.replace(b": keep-alive\n\n", b"") == WORD + END + DONE
     (kept,) = counter.shelf.entries.values()
     assert b"keep-alive" not in kept.body
+
+
+async def test_a_body_that_is_not_utf8_is_the_callers_mistake_and_not_the_gateways() -> None:
+    """Also where it has to be read in full, to find out whether it was asked before."""
+    counter = Counter(whole())
+    visit = counter.enter()
+    visit.x.body = visit.x.body.replace(b"hello", b"hell\xff")
+    assert visit.task is not None
+    await visit.task
+    assert (visit.reply.status, visit.code) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize("headers", [{}, {"idempotency-key": "key-1"}])
+async def test_who_waited_for_an_answer_and_left_was_given_none(headers: dict[str, str]) -> None:
+    """It counts towards no quota of requests, and usage shows no hit."""
+    counter = Counter(streamed(WORD, STALL))
+    leading = counter.enter(stream=True, headers=headers)
+    await leading.reply.heard.wait()
+    waiting = counter.enter(stream=True, headers=headers)
+    late = counter.enter(stream=True, headers={**headers, "x-intertie-deadline-ms": "5"})
+    await turns()
+    waiting.leave()
+    for visit in (waiting, late):
+        assert visit.task is not None
+        await visit.task
+    leading.leave()
+    assert leading.task is not None
+    await leading.task
+
+    ends = [visit.x.account for visit in (waiting, late) if visit.x.account is not None]
+    assert [(end.cache, end.status) for end in ends] == [("miss", 499), ("miss", 504)]

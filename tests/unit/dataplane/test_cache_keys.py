@@ -156,3 +156,16 @@ def test_a_change_behind_the_route_for_any_model_counts_for_each_of_its_models()
         answers.placing(Route("org", "*", (Target("a", "first"),)), snapshot)
         found.add(answers.placing(Route("org", "*", (Target("b", "second"),)), snapshot))
     assert len(found) == 2
+
+
+@pytest.mark.parametrize("before", [None, 50, 60])
+async def test_a_key_is_for_the_body_as_it_came_whatever_budgets_make_of_it(before: int | None) -> None:
+    """A bound that the gateway itself put into the call, and the operator changed since, is no other body."""
+    counter = Counter(whole(), cache=None)
+    counter.bound_output(before)
+    await counter.visit(headers=idem())
+    counter.bound_output(60 if before is None else before - 10)
+    again = await counter.visit(headers=idem())
+
+    assert (again.reply.status, counter.bought) == (200, 1)
+    assert again.reply.headers["idempotent-replayed"] == "true"

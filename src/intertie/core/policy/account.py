@@ -32,9 +32,9 @@ class Account:
         return max(0, self.cap - self.spent - self.reserved)
 
     def allow(self, limit: Limit) -> None:
-        """What the operator allows now."""
-        self.limit, self.cap = limit, limit.amount
-        self._expect()
+        """What the operator allows now. Thresholds are shares of it; those that are passed count as told."""
+        self.limit, self.cap, self.told = limit, limit.amount, 0
+        self.crossed()
 
     def begin(self, window: Window, spent: int) -> None:
         """`spent` is what the books say about `window`; what they say is not told again.
@@ -46,10 +46,13 @@ class Account:
         self.spent, self.told = spent, 0
         self.crossed()
 
-    def enter(self, window: Window) -> None:
-        """Time has come into `window`. A clock that goes back opens no window again: the later one stays in force."""
+    def enter(self, window: Window, spent: int = 0) -> None:
+        """Time has come into `window`. A clock that goes back opens no window again: the later one stays in force.
+
+        `spent` is what was spent in it before: by an earlier run, whose clock was ahead.
+        """
         if window.start > self.window.start:
-            self.window, self.spent, self.reserved, self.told = window, 0, 0, 0
+            self.window, self.spent, self.reserved, self.told = window, spent, 0, 0
             self._expect()
 
     def fits(self, amount: int) -> bool:

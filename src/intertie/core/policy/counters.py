@@ -49,6 +49,7 @@ class Counters:
             rates=tuple((one, self.bucket(one, now), which(one)) for one in held if one.is_rate),
             sums=tuple((self.account(one, at), which(one)) for one in held if one.is_account),
             tell=self._tell,
+            turn=self.turn,
         )
 
     def read(self, limit: Limit, now: float, at: float) -> Reading:
@@ -73,19 +74,33 @@ class Counters:
         account.allow(limit)
         account.begin(span, spent)
 
-    def cover(self, grant: Grant, limit: Limit, at: float) -> None:
-        """Let a grant that is open and was made before the limit, or before its windows changed, count towards it."""
-        account = self.account(limit, at)
-        if not grant.counts(account):
-            grant.later.append((account, which(limit), account.window))
+    def cover(self, grants: list[Grant], limit: Limit, began: float) -> None:
+        """Let a call that began at `began` and has these open grants count towards a limit that they were made before.
 
-    def nothing(self) -> Grant:
-        """A grant of no limit, for `cover`."""
-        return Grant(self.meters((), 0.0, 0.0), Amounts(0), [])
+        Or before its windows changed. A call that began in another window than the present one counts nowhere in it.
+        """
+        account = self._accounts[limit.id]
+        span = account.window
+        if any(grant.counts(account) for grant in grants) or not span.start <= began < span.end:
+            return
+        if not grants:
+            grants.append(Grant(self.meters((), 0.0, 0.0), Amounts(0), []))
+        grants[0].later.append((account, which(limit), span))
+
+    def turn(self, account: Account, at: float) -> None:
+        """The window of an account is over: the one of this moment begins."""
+        limit = account.limit
+        assert limit.per is not None
+        span = window(limit.per, limit.zone, at)
+        account.enter(span, self._spent(limit, span))
 
     def accounts(self) -> Mapping[str, Account]:
         """Every account met so far, by the limit's id."""
         return self._accounts
+
+    def running(self) -> int:
+        """Places that are taken, of all limits together."""
+        return sum(places.running for places in self._places.values())
 
     def places(self, limit: Limit) -> Places:
         """The state of a limit of concurrency."""
@@ -112,7 +127,7 @@ class Counters:
             span = window(limit.per, limit.zone, at)
             account = self._accounts[limit.id] = Account(limit, span, self._spent(limit, span))
         elif at >= account.window.end:
-            account.enter(window(limit.per, limit.zone, at))
+            self.turn(account, at)
         if account.limit is not limit:
             account.allow(limit)
         return account

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from intertie.core.policy.account import Account
 from intertie.core.policy.bucket import MINUTE, Bucket
 from intertie.core.policy.limits import Amounts, Limit, Measure
-from intertie.core.policy.windows import Window, window
+from intertie.core.policy.windows import Window
 
 
 class Refusal(NamedTuple):
@@ -38,6 +38,10 @@ class Places:
 
 Tell = Callable[[Limit, int, Account], None]
 """Called when an account reaches a threshold (percent)."""
+
+
+Turn = Callable[[Account, float], None]
+"""Called when the window of an account is over, with the moment (UTC seconds)."""
 
 
 class Grant:
@@ -67,7 +71,7 @@ class Grant:
 class Meters:
     """Limits with their states. Times: `now` monotonic for rates, `at` UTC seconds for windows."""
 
-    __slots__ = ("_tell", "places", "rates", "sums")
+    __slots__ = ("_tell", "_turn", "places", "rates", "sums")
 
     def __init__(
         self,
@@ -75,12 +79,14 @@ class Meters:
         rates: tuple[tuple[Limit, Bucket, int], ...],
         sums: tuple[tuple[Account, int], ...],
         tell: Tell,
+        turn: Turn,
     ) -> None:
         self.places = places
         self.rates = rates
         """With the place of what each counts in `Amounts`; so for the sums."""
         self.sums = sums
         self._tell = tell
+        self._turn = turn
 
     def __bool__(self) -> bool:
         return bool(self.places or self.rates or self.sums)
@@ -102,7 +108,7 @@ class Meters:
                 return None
         for account, which in self.sums:
             if at >= account.window.end:
-                _turn(account, at)
+                self._turn(account, at)
             amount = amounts[which]
             if amount > 0 and account.spent + account.reserved + amount > account.cap:
                 return None
@@ -122,7 +128,7 @@ class Meters:
         waits += [Refusal(limit, bucket.wait(amounts[which], now)) for limit, bucket, which in self.rates]
         for account, which in self.sums:
             if at >= account.window.end:
-                _turn(account, at)
+                self._turn(account, at)
             if not account.fits(amounts[which]):
                 waits.append(Refusal(account.limit, _shortage(account, amounts[which], at)))
         longest = max(waits, key=_wait, default=None)
@@ -181,12 +187,6 @@ def which(limit: Limit) -> int:
 
 def _wait(refusal: Refusal) -> float:
     return refusal.wait
-
-
-def _turn(account: Account, at: float) -> None:
-    limit = account.limit
-    assert limit.per is not None
-    account.enter(window(limit.per, limit.zone, at))
 
 
 def _shortage(account: Account, amount: int, at: float) -> float:

@@ -17,17 +17,16 @@ DEFAULT_OUTPUT: Final = 4096
 """Output tokens of a call that must be bounded and does not say, unless its project does."""
 
 _PICTURE: Final = b'"image_url"'
+_ESCAPE: Final = b"\\u"
 _PICTURE_ESCAPED: Final = re.compile(
     b'"' + b"".join(rb"(?:%c|\\u00%02x)" % (letter, letter) for letter in b"image_url") + b'"', re.IGNORECASE
 )
 """The same in any of its spellings."""
 _TOKENS_PER_PICTURE: Final = 3200
 _INTEGER: Final[msgspec.json.Decoder[int | None]] = msgspec.json.Decoder(int | None)
-_PROMPTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_NAMES: Final = {
-    Operation.CHAT: ("max_tokens", "max_completion_tokens"),
-    Operation.COMPLETION: ("max_tokens",),
-}
+_LIST: Final = re.compile(rb'\[\s*(["\[])')
+_NAMES: Final = ("max_tokens", "max_completion_tokens")
+"""Of the bound on output; text completions know the first one only."""
 _CHOICES: Final = ("n", "best_of")
 _CONTENT: Final = ("messages", "input")
 _MALFORMED: Final = (msgspec.DecodeError, RecursionError)
@@ -62,13 +61,15 @@ def size(call: Call, estimate: int | None = None) -> Size:
     for name in _CONTENT:
         if name in fields:
             content = bytes(fields[name])
-            largest += _pictures(content) * _TOKENS_PER_PICTURE
+            if _PICTURE in content or _ESCAPE in content:
+                largest += _pictures(content) * _TOKENS_PER_PICTURE
             largest -= sum(one.end - one.start for one in attachments(content) if one.picture)
     largest = max(largest, estimate)
     if call.operation is Operation.EMBEDDING:
         return Size(estimate, largest, 0, 1)
     declared: int | None = None
-    for name in _NAMES[call.operation]:  # of two bounds the larger counts: the provider chooses
+    names = _NAMES if call.operation is Operation.CHAT else _NAMES[:1]
+    for name in names:  # of two bounds the larger counts: the provider chooses which one holds
         if name in fields and (given := _count(fields[name], name, 0)) is not None:
             declared = given if declared is None else max(declared, given)
     choices = 1
@@ -93,7 +94,7 @@ def bounded(call: Call, output: int) -> Call:
 
 
 def _pictures(content: bytes) -> int:
-    if b"\\u" in content:
+    if _ESCAPE in content:
         return sum(1 for _ in _PICTURE_ESCAPED.finditer(content))
     return content.count(_PICTURE)
 
@@ -109,12 +110,14 @@ def _count(raw: msgspec.Raw, name: str, least: int) -> int | None:
 
 
 def _prompts(fields: Mapping[str, msgspec.Raw]) -> int:
-    """How many prompts a completion call has: a list of texts or of lists of tokens is answered item by item."""
+    """How many prompts a completion call has: a list of texts or of lists of tokens is answered item by item.
+
+    Counted without taking the list apart: it may hold millions.
+    """
     raw = bytes(fields.get("prompt", b""))
-    if not raw.startswith(b"["):
+    begin = _LIST.match(raw)
+    if begin is None:
         return 1
-    try:
-        items = _PROMPTS.decode(raw)
-    except _MALFORMED:
-        return 1
-    return len(items) if items and bytes(items[0])[:1] in (b'"', b"[") else 1
+    plain = raw.replace(rb"\\", b"")
+    texts = (plain.count(b'"') - plain.count(rb"\"")) // 2
+    return texts if begin[1] == b'"' else raw.count(b"[") - 1 + texts

@@ -28,6 +28,8 @@ _MALFORMED: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 def members(body: bytes) -> Fields:
     """Top-level members of a JSON object. Raises `BadCall` with the position of the mistake."""
     try:
+        if not body.isascii():
+            body.decode()  # the decoder does not look into what it keeps raw
         return _MEMBERS.decode(body)
     except msgspec.ValidationError:
         raise BadCall("The request body must be a JSON object.", code="invalid_json") from None

@@ -32,6 +32,18 @@ class Answer(msgspec.Struct, frozen=True):
     model: str = ""
 
 
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _ToolCall(msgspec.Struct):
+    function: _Function | None = None
+
+
+_TOOL_CALLS: Final = msgspec.json.Decoder(list[_ToolCall])
+
+
 class _Choice(msgspec.Struct):
     delta: dict[str, msgspec.Raw] | None = None
     message: dict[str, msgspec.Raw] | None = None
@@ -42,10 +54,20 @@ class _Choice(msgspec.Struct):
         """Bytes of model output in this choice."""
         size = len(self.text) if self.text else 0
         for part in (self.delta, self.message):
-            if part:
-                values = (bytes(value) for name, value in part.items() if name not in _NOT_OUTPUT)
-                size += sum(len(value) for value in values if value not in _NO_OUTPUT)
+            for name, value in (part or {}).items():
+                raw = bytes(value)
+                if name not in _NOT_OUTPUT and raw not in _NO_OUTPUT:
+                    size += _of_tool_calls(raw) if name == "tool_calls" else len(raw)
         return size
+
+
+def _of_tool_calls(raw: bytes) -> int:
+    """Bytes of what a model said of its tool calls: their wrapping, which comes with each piece, is not from it."""
+    try:
+        functions = [call.function for call in _TOOL_CALLS.decode(raw)]
+    except _MALFORMED:
+        return len(raw)
+    return max(1, sum(len(one.name or "") + len(bytes(one.arguments)) for one in functions if one is not None))
 
 
 class _Document(msgspec.Struct):
@@ -113,7 +135,7 @@ class ChatReader:
     """Reads one streamed answer. After each `feed`, look at `error`, `output` and `finished`."""
 
     __slots__ = (
-        "_call", "_classify", "_output_bytes", "_overhead", "_splitter", "error", "finished", "model",
+        "_call", "_careful", "_classify", "_output_bytes", "_overhead", "_splitter", "error", "finished", "model",
         "output", "pieces", "unasked", "usage",
     )  # fmt: skip
 
@@ -121,6 +143,8 @@ class ChatReader:
         self._call = call
         self._classify = classify
         self._splitter = EventSplitter()
+        self._careful = bytes(call.fields.get("logprobs", b"null")) not in (b"null", b"false")
+        """Every event is parsed: what comes beside the output is longer than the output and never the same."""
         self._overhead = 0
         self._output_bytes = 0
         self.pieces = 0
@@ -138,7 +162,8 @@ class ChatReader:
 
     def feed(self, chunk: bytes) -> bytes:
         """Bytes to relay for this chunk: whole events only, in canonical spelling."""
-        if self.output and self._splitter.idle and chunk.startswith(b"data: {") and chunk.endswith(b"}\n\n"):
+        plain = self.output and not self._careful and self._splitter.idle
+        if plain and chunk.startswith(b"data: {") and chunk.endswith(b"}\n\n"):
             # Nearly every read after the first: whole events that need no look go on as they came.
             events = chunk.count(b"}\n\ndata: {") + 1
             if chunk.count(b"\n") == 2 * events and not (b"\r" in chunk or _has_a_word(chunk) or self.over):
@@ -159,7 +184,7 @@ class ChatReader:
             if piece == DONE:
                 self.finished = True
                 break
-            if self.output and not _wants_a_look(piece):
+            if self.output and not (self._careful or _wants_a_look(piece)):
                 self.pieces += 1
                 self._output_bytes += len(piece)
             else:
@@ -227,10 +252,10 @@ class ChatReader:
         size = sum(choice.output() for choice in document.choices)
         if size:
             self.pieces += 1
-            self._output_bytes += len(piece)
             if not self.output:
                 self.output = True
                 self._overhead = len(piece) - size
+            self._output_bytes += size + self._overhead
         return _with_tool_indices(piece) if b'"tool_calls"' in piece else piece
 
 

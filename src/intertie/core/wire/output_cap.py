@@ -13,6 +13,7 @@ import msgspec
 
 from intertie.core.errors import UpstreamError
 from intertie.core.terms import Call, Operation, Usage
+from intertie.core.wire.assemble import MAX_PARTS
 from intertie.core.wire.openai_chat import has_output
 from intertie.core.wire.sse import event
 
@@ -126,18 +127,20 @@ class CappedReader:
 
     def _fed(self, chunk: bytes) -> bytes:
         inner = self._inner
-        if inner.pieces + chunk.count(b"data:") >= self._bound:
-            return self._carefully(chunk)
-        relayed = inner.feed(chunk)
-        if not self._first:
-            self._first = relayed[:_REMEMBERED]
-        if inner.output_so_far > LONGEST * self._bound + _SLACK and not inner.over:
+        # Of several choices each may begin and end in an event without output, anywhere in the stream.
+        if self._choices > 1 or inner.pieces + chunk.count(b"data:") >= self._bound:
+            relayed = self._carefully(chunk)
+        else:
+            relayed = inner.feed(chunk)
+            if not self._first:
+                self._first = relayed[:_REMEMBERED]
+        if inner.output_so_far > LONGEST * self._bound + _SLACK and not (inner.over or self._cut):
             self._cut = True
             return relayed + self._ending()
         return relayed
 
     def _carefully(self, chunk: bytes) -> bytes:
-        """Near the bound: one event after the other."""
+        """One event after the other, so that the one that is too much can be left out."""
         inner = self._inner
         relayed: list[bytes] = []
         start = 0
@@ -163,7 +166,7 @@ class CappedReader:
         chat = self._call.operation is Operation.CHAT
         about = _about(self._first)
         empty: dict[str, Any] = {"delta": {}} if chat else {"text": ""}
-        choices = [{"index": at, **empty, "finish_reason": "length"} for at in range(self._choices)]
+        choices = [{"index": at, **empty, "finish_reason": "length"} for at in range(min(self._choices, MAX_PARTS))]
         last = event(msgspec.json.encode({**about, "choices": choices}))
         if not self._call.wants_usage:
             return last

@@ -37,6 +37,13 @@ def test_a_clock_that_goes_back_opens_no_window_again() -> None:
     assert (account.window, account.spent) == (SECOND, 40)
 
 
+def test_what_an_earlier_run_dated_ahead_is_spent_when_time_comes_there() -> None:
+    """Its clock was set back since, and the gateway started again."""
+    account = Account(allowed(100), FIRST)
+    account.enter(SECOND, 70)
+    assert (account.spent, account.free) == (70, 30)
+
+
 def test_thresholds_are_told_once_per_window() -> None:
     account = Account(allowed(100), FIRST)
     account.settle(account.reserve(85), 85, 85)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from intertie.core.policy.account import Account
 from intertie.core.policy.counters import Counters
@@ -41,6 +42,22 @@ def test_an_adopted_account_begins_with_what_the_books_say() -> None:
     assert told == [80]
 
 
+def test_a_cap_that_was_raised_is_told_of_anew() -> None:
+    """Half of twice as much is another half; what is passed already is not told again."""
+    told: list[int] = []
+    counters = _counters(told)
+    first = _take(counters, 85)
+    first.meters.settle(first, Amounts(1, 0, 85), 0.0)
+    assert told == [50, 80]
+    raised = replace(BUDGET, amount=200)
+    for amount, expected in ((10, []), (10, [50]), (60, [80])):
+        told.clear()
+        grant = counters.meters([raised], 0.0, AT).take(Amounts(1, 0, amount), 0.0, AT)
+        assert isinstance(grant, Grant)
+        grant.meters.settle(grant, Amounts(1, 0, amount), 0.0)
+        assert told == expected
+
+
 def test_adopting_again_keeps_what_is_held() -> None:
     """A limit that was removed and comes back while a call runs has that call's reservation still."""
     counters = _counters()
@@ -57,10 +74,11 @@ def test_adopting_again_keeps_what_is_held() -> None:
 def test_a_covered_grant_counts_when_it_is_settled() -> None:
     """Once, though it is covered twice."""
     counters = _counters()
-    grant = counters.nothing()
+    grants: list[Grant] = []
     counters.adopt(BUDGET, TODAY, 5)
-    counters.cover(grant, BUDGET, AT)
-    counters.cover(grant, BUDGET, AT)
+    counters.cover(grants, BUDGET, AT)
+    counters.cover(grants, BUDGET, AT)
+    (grant,) = grants
     grant.meters.settle(grant, Amounts(1, 0, 7), 0.0)
 
     account = counters.accounts()[BUDGET.id]
@@ -76,7 +94,7 @@ def test_other_windows_of_the_same_limit_begin_afresh(zone: str) -> None:
     other = window(Per.DAY, zone, AT)
     assert other != TODAY
     counters.adopt(BUDGET, other, 4)
-    counters.cover(grant, BUDGET, AT)
+    counters.cover([grant], BUDGET, AT)
     grant.meters.settle(grant, Amounts(1, 0, 9), 0.0)
 
     account = counters.accounts()[BUDGET.id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -49,12 +50,28 @@ def test_what_the_caller_allows(fields: dict[str, Any], declared: int | None, ch
         (["one", "two"], {"n": 2, "best_of": 3}, 6),
         ([1, 2, 3], {}, 1),
         ([[1, 2], [3]], {"n": 2}, 4),
+        (['a "quoted", [bracketed] \\', "", "\\"], {}, 3),
+        ([[1], "mixed"], {}, 2),
         ([], {}, 1),
     ],
 )
 def test_completions_answer_each_prompt(prompt: object, more: dict[str, Any], choices: int) -> None:
     """A list of numbers is one prompt in tokens; a list of texts or of lists is answered item by item."""
     assert size(_call(Operation.COMPLETION, prompt=prompt, **more)).choices == choices
+
+
+def test_millions_of_tokens_are_counted_without_taking_them_apart() -> None:
+    """A body of some megabytes must not become hundreds of them."""
+    tracemalloc.start()
+    try:
+        for prompt, choices in (("[" + "1," * 500_000 + "1]", 1), ("[" + "[1]," * 250_000 + "[1]]", 250_001)):
+            call = peek(b'{"model": "m", "prompt": ' + prompt.encode() + b"}", Operation.COMPLETION, "req_1")
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            assert size(call).choices == choices
+            assert tracemalloc.get_traced_memory()[1] - before < 4 * len(prompt)
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_text_completion_is_bounded_by_the_one_name_it_knows() -> None:

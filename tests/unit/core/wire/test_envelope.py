@@ -28,6 +28,8 @@ def test_the_envelope_is_read_and_the_rest_stays_raw() -> None:
         (b"\xff\xfe{\x00}\x00", "invalid_json"),
         (b'{"model":"m","a":' + b"[" * 5000 + b"]" * 5000 + b"}", "invalid_json"),
         (b'{"model":"m","a":NaN}', "invalid_json"),
+        (b'{"model":"m","messages":[{"role":"user","content":"\xff"}]}', "invalid_json"),
+        (b'{"model":"m","messages":[{"role":"user","content":"\xed\xa0\x80"}]}', "invalid_json"),
         (b"{}", "missing_required_parameter"),
         (b'{"model":""}', "missing_required_parameter"),
         (b'{"model":5}', "invalid_type"),

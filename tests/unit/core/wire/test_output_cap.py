@@ -139,3 +139,64 @@ def test_checkpoints_stay_within_the_bound() -> None:
     reader.feed(_piece("long word " * 30))
 
     assert reader.output_so_far == 10
+
+
+def _delta(delta: dict[str, Any], index: int = 0, **more: Any) -> bytes:
+    about = {"id": "c1", "object": "chat.completion.chunk", "created": 7, "model": "m"}
+    return _event({**about, "choices": [{"index": index, "delta": delta, "finish_reason": None, **more}]})
+
+
+def test_the_arguments_of_a_tool_call_may_use_all_of_the_bound() -> None:
+    """Each token of them travels in a wrapping of forty bytes, which is no output."""
+    bound = 4000
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "save", "arguments": ""}}
+    frames = [_delta({"role": "assistant", "content": ""}), _delta({"tool_calls": [call]})]
+    frames += [_delta({"tool_calls": [{"index": 0, "function": {"arguments": f" {n}"}}]}) for n in range(bound - 1)]
+    frames.append(_piece(finish="tool_calls"))
+    reader = _reader(bound)
+    relayed = b"".join(reader.feed(frame) for frame in [*frames, DONE_EVENT])
+
+    assert relayed == b"".join(frames)
+
+
+def test_logprobs_are_no_output() -> None:
+    """Twenty alternatives to each token are kilobytes of JSON, more of it for longer tokens than the first one was."""
+
+    def chances(token: str) -> dict[str, Any]:
+        return {"token": token, "logprob": -0.25, "bytes": list(token.encode())}
+
+    def frame(token: str) -> bytes:
+        top = {**chances(token), "top_logprobs": [chances(token)] * 20}
+        return _delta({"content": token}, logprobs={"content": [top]})
+
+    bound = 2000
+    frames = [frame("I"), *(frame(" word") for _ in range(bound - 1)), _piece(finish="length")]
+    reader = _reader(bound, _call(logprobs=True, top_logprobs=20))
+    relayed = b"".join(reader.feed(part) for part in [*frames, DONE_EVENT])
+
+    assert relayed == b"".join(frames)
+
+
+def test_each_choice_may_begin_and_end_in_events_of_its_own() -> None:
+    """Eight choices, one after the other, each with all of its tokens."""
+    choices, each = 8, 5
+    call = _call(n=choices)
+    frames = []
+    for index in range(choices):
+        frames.append(_delta({"role": "assistant", "content": ""}, index))
+        frames += [_delta({"content": f"{n} "}, index) for n in range(each)]
+        frames.append(_delta({}, index).replace(b'"finish_reason":null', b'"finish_reason":"length"'))
+    reader = CappedReader(ChatReader(call, _classify), call, choices * each, choices)
+    relayed = b"".join(reader.feed(frame) for frame in [*frames, DONE_EVENT])
+
+    assert relayed == b"".join(frames)
+
+
+def test_the_end_of_a_thousand_million_choices_is_short() -> None:
+    """An upstream may ignore how many were asked for; nothing is made for each of them."""
+    call = _call(n=10**9, max_tokens=0)
+    reader = CappedReader(ChatReader(call, _classify), call, 0, 10**9)
+    relayed = reader.feed(_piece("a"))
+
+    assert reader.finished
+    assert len(relayed) < 100_000
