@@ -74,7 +74,7 @@ class Bed(Playbook):
     def put(self, *limits: Limit, spent: int = 0) -> None:
         """Other limits come into force while requests run; `spent` is what the books say of each that was not there."""
         before = {one.id for held in self.current.limits.values() for one in held}
-        at = self.dataplane.gate.clock()
+        at = self.dataplane.gate.calendar.now()
         opened = [
             Opened(one, "org", window(one.per, one.zone, at), spent)
             for one in limits

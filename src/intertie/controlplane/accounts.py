@@ -73,14 +73,14 @@ class Accounts:
     def _opened(self, wanted: list[tuple[str, Limit]], ended: list[Settlement], put: Callable[[], None]) -> bool:
         self._flush()
         with self._control.database.read() as connection:
-            opened = limits.spent(connection, wanted, self._gate.clock())
+            opened = limits.spent(connection, wanted, self._gate.calendar.now())
             # The same state of the books: what ended later than this copy cannot be in it.
             known = stored.present(connection, [one.request_id for one in list(ended)])
 
         async def deed() -> bool:
             if self._gate.settled is not ended:  # given up meanwhile
                 return False
-            at = self._gate.clock()
+            at = self._gate.calendar.now()
             if any(at >= one.span.end for one in opened):
                 return False
             unseen = [one for one in ended if one.request_id not in known]

@@ -6,18 +6,17 @@ is read from the newest configuration, not from the one a request began with: a 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple, Protocol
 
 from intertie.core.errors import GatewayError, PriceUnknown
 from intertie.core.policy.account import Account
 from intertie.core.policy.counters import Counters, Grant, Refusal
 from intertie.core.policy.limits import Amounts, Level, Limit, Measure
-from intertie.core.policy.windows import Window
 from intertie.core.policy.worst_case import Size, bounded, largest_cost, size
 from intertie.core.routing.candidate import Candidate
 from intertie.core.terms import AttemptRecord, Settlement, Snapshot, Upstream, Usage
+from intertie.dataplane.calendar import Calendar
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.holding import NO_SHARE, Allowance, Holding, Share, allowance, share
 from intertie.dataplane.ports import SnapshotSource
@@ -58,16 +57,15 @@ class Gate:
     def __init__(
         self, snapshots: SnapshotSource, log: EventLog, monotonic: Callable[[], float], wall: Callable[[], float]
     ) -> None:
-        self.counters = Counters(self._known, self._tell)
+        self.calendar = Calendar(wall)
+        self.counters = Counters(self.calendar.spent, self._tell)
         """Accounts are adopted before their limit is in force, so the books need not be asked on the way."""
-        self._later: dict[str, Mapping[str, int]] = {}
         self.settled: list[Settlement] | None = None
         """Accounts of requests that ended while new limits are being adopted; `None` else."""
         self.told: Told = lambda _alert: None
         """Called when an account reaches a threshold. Must not wait."""
         self.monotonic = monotonic
         self.wall = wall
-        self._latest = 0.0
         self._log = log
         self._snapshots = snapshots
         self._of = snapshots.current
@@ -79,28 +77,6 @@ class Gate:
 
     def __repr__(self) -> str:
         return f"<Gate {self.counters!r}>"
-
-    def clock(self) -> float:
-        """UTC seconds by which windows are chosen. It stands still while the wall's clock is set back.
-
-        Else an entry could be dated in another window than the one that it was held in.
-        """
-        return max(self._latest, self.wall())
-
-    def tick(self, at: float) -> float:
-        """The moment `at` by that clock: nothing is taken at an earlier one from then on."""
-        self._latest = max(self._latest, at)
-        return self._latest
-
-    def expect(self, limit: Limit, later: Mapping[str, int]) -> None:
-        """When time comes into one of these windows, so much of the limit is spent in it already."""
-        if later:
-            self._later[limit.id] = later
-        else:
-            self._later.pop(limit.id, None)
-
-    def _known(self, limit: Limit, span: Window) -> int:
-        return self._later.get(limit.id, _NOTHING_LATER).get(span.id, 0) if self._later else 0
 
     def _tell(self, limit: Limit, percent: int, account: Account) -> None:
         reached = Threshold(limit, percent, account.spent, account.cap, account.window)
@@ -167,7 +143,7 @@ class Gate:
         allowed, measured = self._allowed(x, holding), self._measured(x, holding)
         now, at = self.monotonic(), x.started_at
         if allowed.quotas:
-            at = x.started_at = self.tick(at)
+            at = x.started_at = self.calendar.tick(at)
         likely = Amounts(1, measured.estimate + (measured.declared or 0) * measured.choices)
         most = Amounts(1, measured.largest + (holding.bound or 0)) if allowed.quotas else NOTHING
         taken = self._take(allowed.rates, likely, allowed.quotas, most, (now, at))
@@ -203,7 +179,7 @@ class Gate:
         output = holding.bound or 0
         likely = Amounts(1, size.estimate + (size.declared or 0) * size.choices) if shared.rates else NOTHING
         most = Amounts(1, size.largest + output, largest_cost(size, output, price) if price is not None else 0)
-        now, at = self.monotonic(), self.tick(self.wall())
+        now, at = self.monotonic(), self.calendar.tick()
         accounts = (*budgets, *shared.accounts) if shared.accounts else budgets
         taken = self._take(shared.rates, likely, accounts, most, (now, at))
         if not isinstance(taken, Refusal):
@@ -222,7 +198,7 @@ class Gate:
             return x.holding.at
         if (full := self.claim(x, candidate)) is not None:
             raise full
-        return x.holding.at if x.holding is not None and x.holding.attempt else self.tick(self.wall())
+        return x.holding.at if x.holding is not None and x.holding.attempt else self.calendar.tick()
 
     def close(self, x: Exchange, record: AttemptRecord | None) -> None:
         """The attempt is over: count what its record says, or nothing if it has none."""
@@ -244,7 +220,7 @@ class Gate:
 
     def standing(self, limit: Limit) -> Standing:
         """The limit's present state, for operators."""
-        reading = self.counters.read(limit, self.monotonic(), self.tick(self.wall()))
+        reading = self.counters.read(limit, self.monotonic(), self.calendar.tick())
         if limit.is_account:
             account = self.counters.accounts()[limit.id]
             return Standing(account.spent, account.reserved, account.free, reading.reset)
@@ -363,7 +339,6 @@ class Gate:
 
 
 NOTHING: Final = Amounts(0, 0, 0)
-_NOTHING_LATER: Final[Mapping[str, int]] = MappingProxyType({})
 _OF_TARGETS: Final = frozenset(str(level) for level in Level if level.of_target)
 
 

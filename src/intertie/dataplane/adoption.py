@@ -35,8 +35,8 @@ def adopt(gate: Gate, opened: Sequence[Opened], unseen: Iterable[Settlement], ru
     live = [x for x in running if not x.settled and x.caller is not None and x.route is not None]
     partial = [account for x in live if (account := settlement(x, gate.monotonic())) is not None]
     for one in opened:
-        gate.tick(one.span.start)
-        gate.expect(one.limit, one.later)
+        gate.calendar.tick(one.span.start)
+        gate.calendar.expect(one.limit, one.later)
         spent = one.spent + sum(share_of(one, account) for account in ended)
         if _by_attempt(one.limit):
             spent += sum(share_of(one, account) for account in partial)
