@@ -26,7 +26,7 @@ _TAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/=@+-]{0,63}")
 _INTEGER: Final = msgspec.json.Decoder(int)
 _EMPTY: Final = (b"[]", b"null", b"{}")
 _PICTURES: Final = (b'"image_url"', b'"input_image"')
-_ATTACHMENT: Final = re.compile(rb';base64,[^"]*')
+_ATTACHMENT: Final = re.compile(rb";base64,[A-Za-z0-9+/=_-]*(?:\\/[A-Za-z0-9+/=_-]*)*")
 _ESCAPE: Final = re.compile(rb'\\(?:u00([0-7][0-9A-Fa-f])|([nrtbf"/\\]))')
 _NOBODY: Final[frozenset[str]] = frozenset()
 

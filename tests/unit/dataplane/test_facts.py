@@ -117,6 +117,16 @@ async def test_content_hidden_in_an_escape_is_found_and_in_a_picture_is_not_look
     )
 
 
+@pytest.mark.parametrize(
+    "before", [";base64,", "url(data:image/png;base64,iVBORw0KGgo=) ", "data:image/png;base64,AA\n"]
+)
+async def test_what_is_written_behind_an_attachment_in_a_text_is_looked_at(before: str) -> None:
+    """Somebody pastes a style sheet, and the number behind it is a payment card all the same."""
+    play = ruled(Rule("stay", When(content=("card",)), require=OWN))
+    said = [{"role": "user", "content": f"{before} and 4111 1111 1111 1111"}]
+    assert (await play.run(messages=said)).headers["x-intertie-target"] == "name-up1/inner"
+
+
 async def test_the_books_have_what_rules_saw_and_never_what_was_said() -> None:
     """Facts and plan; headers only where a rule asks; and none of it in the log."""
     play = ruled(Rule("r", When(header={"x-team": "*"}), prefer=OWN))
