@@ -10,7 +10,9 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.contract.dataplane.histories import Tape, World
+from tests.contract.dataplane.drawn import Tape
+from tests.contract.dataplane.histories import World
+from tests.contract.dataplane.reckoned import check, check_end
 
 HISTORIES = 10_000
 
@@ -25,10 +27,10 @@ def test_ten_thousand_histories_pass_no_cap_and_leave_nothing_held() -> None:
         world = World(Tape(raw))
         while not world.tape.over:
             world.step()
-            world.check()
+            check(world)
         world.end()
-        world.check()
-        world.check_end()
+        check(world)
+        check_end(world)
         world.seen["history"] = 1
         seen.update(world.seen)
 

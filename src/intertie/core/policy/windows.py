@@ -51,7 +51,7 @@ def _calendar(per: Per, zone: str, minute: int) -> Window:
     # Offsets of time zones in use are whole minutes, so one look per minute is exact.
     here = ZoneInfo(zone)
     local = datetime.fromtimestamp(minute * 60, UTC).astimezone(here)
-    day = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    day = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
     if per is Per.WEEK:
         day -= timedelta(days=day.weekday())
     elif per is Per.MONTH:

@@ -21,7 +21,7 @@ LONGEST: Final = 8
 """Times four bytes that a token may have on average before an output that comes in few large pieces is cut, too."""
 
 _SLACK: Final = 1024
-_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_END: Final = re.compile(rb"\r\n|\n|\r")
 _REMEMBERED: Final = 64 * 1024
 
 
@@ -140,7 +140,7 @@ class CappedReader:
         return relayed
 
     def _carefully(self, chunk: bytes) -> bytes:
-        """One event after the other, so that the one that is too much can be left out."""
+        """Line by line, so one event after the other, and the one that is too much can be left out."""
         inner = self._inner
         relayed: list[bytes] = []
         start = 0

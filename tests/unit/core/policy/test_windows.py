@@ -49,6 +49,16 @@ def test_days_are_as_long_as_they_are(per: Per, zone: str, at: str, start: str, 
     assert found.end - found.start == hours * 3600
 
 
+@pytest.mark.parametrize("per", [Per.DAY, Per.WEEK, Per.MONTH])
+def test_a_midnight_that_comes_twice_begins_its_day_the_first_time(per: Per) -> None:
+    """Cuba's clocks go back from one to midnight, in 2026 on the first of a month that is a Sunday."""
+    first = datetime(2026, 11, 1, 0, 30, fold=0, tzinfo=ZoneInfo("America/Havana")).timestamp()
+    second = datetime(2026, 11, 1, 0, 30, fold=1, tzinfo=ZoneInfo("America/Havana")).timestamp()
+
+    assert second == first + 3600
+    assert window(per, "America/Havana", second) == window(per, "America/Havana", first)
+
+
 def test_a_day_that_a_zone_skipped_does_not_stop_the_count() -> None:
     """Samoa had no 30 December 2011."""
     before = datetime(2011, 12, 29, 12, tzinfo=ZoneInfo("Pacific/Apia")).timestamp()

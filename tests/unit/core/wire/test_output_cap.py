@@ -200,3 +200,16 @@ def test_the_end_of_a_thousand_million_choices_is_short() -> None:
 
     assert reader.finished
     assert len(relayed) < 100_000
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
+def test_where_the_network_breaks_an_answer_makes_no_difference(newline: bytes) -> None:
+    """Between the two line ends of the last event that fits, too."""
+    frames = [*(_piece(f"{n} ") for n in range(5)), _piece(finish="stop"), _event({"choices": [], "usage": USAGE})]
+    said = (b"".join(frames) + DONE_EVENT).replace(b"\n", newline)
+    for at in range(1, len(said)):
+        reader = _reader(5, _call(usage=True))
+        relayed = reader.feed(said[:at]) + reader.feed(said[at:])
+
+        assert relayed == b"".join(frames), at
+        assert not reader.delivered().estimated
