@@ -49,10 +49,9 @@ class Desk:
     """A gate, its accounts and a clock that a test sets."""
 
     def __init__(self, control: Control) -> None:
-        self.wall: Callable[[], float] = lambda: NOW
         self.source = Source()
         self.control = control
-        self.gate = Gate(self.source, Silent(), lambda: 0.0, lambda: self.wall())  # noqa: PLW0108 (replaced later)
+        self.gate = Gate(self.source, Silent(), lambda: 0.0, lambda: NOW)
         self.accounts = Accounts(control, self.gate, self.source)  # type: ignore[arg-type]
 
     def book(self, account: Settlement) -> None:
@@ -71,7 +70,7 @@ async def test_a_window_that_ends_while_the_books_are_asked_is_not_the_one_opene
     """What was bought in the first moments of the new window counts in it, though the old one was asked about."""
     desk = Desk(control)
     looks = iter([NOW + 3599.5])  # when the books are asked; it is later when the answer is there
-    desk.wall = lambda: next(looks, NOW + 3600.5)
+    desk.gate.wall = lambda: next(looks, NOW + 3600.5)
     asked: list[None] = []
 
     def flush() -> None:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from tests.contract.dataplane.history_setting import CALLERS, CALLS, CANDIDATES, JUMPS, Setting, Tape, by_attempt
-
 from intertie.core.errors import GatewayError
 from intertie.core.ledger import State
 from intertie.core.policy.limits import Measure
@@ -17,6 +15,7 @@ from intertie.core.terms import Caller, Operation, Route, Usage
 from intertie.dataplane.account import close_attempt, opening, settlement
 from intertie.dataplane.exchange import Attempt, Exchange
 from intertie.store.recovery import _Reader
+from tests.contract.dataplane.history_setting import CALLERS, CALLS, CANDIDATES, JUMPS, Setting, Tape, by_attempt
 
 __all__ = ["Tape", "World"]
 
@@ -40,15 +39,14 @@ class World(Setting):
             assert self.gate.admit(x) is None
         except GatewayError as error:
             self.seen["refused"] += 1
-            must_be_short(self, x, error)
+            self._must_be_short(x, error)
             self._settle(x, State.FAILED)
         else:
             self.live.append(x)
 
     def claim(self, x: Exchange) -> None:
         """It is to be sent somewhere; sometimes it is not after all, or waits before it is."""
-        assert x.caller is not None
-        candidates = CANDIDATES[x.caller.organisation]
+        candidates = CANDIDATES[_caller(x).organisation]
         candidate = candidates[self.tape.below(len(candidates))]
         how = self.tape.below(8)
         try:
@@ -64,7 +62,7 @@ class World(Setting):
             at = self.gate.reserve(x, attempt)
         except GatewayError as error:
             self.seen["refused"] += 1
-            must_be_short(self, x, error)
+            self._must_be_short(x, error)
             return
         x.tries += 1
         x.running = attempt
@@ -106,7 +104,7 @@ class World(Setting):
         taken = x.call.size * (shares % 4) // 3
         cached = taken * (shares // 4 % 4) // 6
         estimated = shares // 16 == 0
-        said = bound(x) * (2 if estimated else shares // 16) // (1 if estimated else 3)
+        said = _bound(x) * (2 if estimated else shares // 16) // (1 if estimated else 3)
         return Usage(taken, said, cached, taken - cached if shares % 2 else 0, estimated=estimated)
 
     def _close(self, x: Exchange, used: Usage | None, state: State) -> None:
@@ -155,7 +153,7 @@ class World(Setting):
             attempts = self.openings.pop(x.id, None)
             if attempts:
                 last = max(attempts)
-                reader._output[x.id, last] = 0 if (x.id, last) in self.failed else bound(x) * self.tape.below(4) // 3
+                reader._output[x.id, last] = 0 if (x.id, last) in self.failed else _bound(x) * self.tape.below(4) // 3
                 self.books.append(reader._estimate(list(attempts.values())))
         self.live.clear()
         self.mono = 0.0

@@ -10,9 +10,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.contract.dataplane.drawn import Tape
-from tests.contract.dataplane.histories import World
-from tests.contract.dataplane.reckoned import check, check_end
+from tests.contract.dataplane.histories import Tape, World
 
 HISTORIES = 10_000
 
@@ -27,10 +25,10 @@ def test_ten_thousand_histories_pass_no_cap_and_leave_nothing_held() -> None:
         world = World(Tape(raw))
         while not world.tape.over:
             world.step()
-            check(world)
+            world.check()
         world.end()
-        check(world)
-        check_end(world)
+        world.check()
+        world.check_end()
         world.seen["history"] = 1
         seen.update(world.seen)
 
