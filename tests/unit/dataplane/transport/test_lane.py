@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from intertie.core.errors import UpstreamError, UpstreamInvalid, UpstreamReset
+from intertie.core.errors import UpstreamInvalid, UpstreamReset
 from intertie.core.wire.http import Head
 from intertie.core.wire.link import PIECE, CloseCode
 from intertie.core.wire.websocket import BINARY, TEXT, Opcode, encode
@@ -270,49 +268,6 @@ async def test_a_peer_that_does_not_go_is_dropped() -> None:
         house.clock.now += 1
         lane.look(house.clock.now)
     assert far.wire.aborted
-
-
-STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.just("head"), st.integers(0, 700)),
-        st.tuples(st.just("piece"), st.binary(max_size=5)),
-        st.tuples(st.sampled_from(["end", "refused", "broken", "open", "want"]), st.none()),
-        st.tuples(st.just("frame"), st.tuples(st.integers(0, 15), st.binary(max_size=5))),
-        st.tuples(st.just("bytes"), st.binary(max_size=20)),
-    ),
-    max_size=12,
-)
-
-
-@given(STEPS)
-async def test_whatever_a_node_sends_is_an_answer_or_an_error(steps: list[tuple[str, object]]) -> None:
-    _, lane, far = await asked()
-    reading = asyncio.create_task(_read(lane))
-    await turn(1)
-    for kind, what in steps:
-        if kind == "head":
-            far.say("head", status=what, headers={})
-        elif kind == "piece":
-            assert isinstance(what, bytes)
-            far.piece(what)
-        elif kind == "frame":
-            assert isinstance(what, tuple)
-            far.frame(*what)
-        elif kind == "bytes":
-            assert isinstance(what, bytes)
-            lane.data_received(what)
-        else:
-            far.say(kind, code="busy", message="m")
-    far.leave()
-    await turn()
-    error = reading.exception()
-    assert error is None or isinstance(error, UpstreamError)
-    assert not lane.usable
-
-
-async def _read(lane: Lane) -> None:
-    await lane.head()
-    await lane.pour(bool)
 
 
 async def test_an_invalid_answer_is_called_so() -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from random import Random
 
-import pytest
 from msgspec.structs import replace
 
 from intertie.core.routing.candidate import Candidate
@@ -55,17 +53,6 @@ def test_long_answers_are_decided_by_tokens_per_second() -> None:
     for output, best in ((1000, "late"), (1, "early")):
         told = known(traffic=made, now=NOW, output=output, exploring=False)
         assert STRATEGY.order(given, call(), told, Random(1))[0].upstream.id == best
-
-
-def test_a_few_calls_explore() -> None:
-    """About four in a hundred, evenly among the others, and never beyond the first tier."""
-    made = taught(a=0.1, b=0.5, c=0.6, far=0.1)
-    given = [candidate("a"), candidate("b"), candidate("c"), candidate("far", tier=1)]
-    rng = Random(5)
-    counts = Counter(order(given, made, rng, exploring=True)[0] for _ in range(20_000))
-    assert counts["a"] / 20_000 == pytest.approx(1 - EXPLORED, abs=0.01)
-    assert counts["b"] / 20_000 == pytest.approx(EXPLORED / 2, abs=0.005)
-    assert counts["far"] == 0
 
 
 def test_what_was_never_asked_gets_the_next_call_and_says_so() -> None:
