@@ -94,11 +94,12 @@ class Gate:
         snapshot = self._newest()
         if not snapshot.limits:
             return None
-        allowed = self.allowance(x)
+        allowed = self.allowance(x, snapshot)
         must = allowed.bounds or self._bounded_by_target(x)
         if allowed.idle and not must and allowed.budgets is None:
             return None
         holding = self.begin(x)
+        holding.of, holding.allowed = snapshot, allowed
         self._measured(x, holding)
         if must:
             self._bind(x, holding)
@@ -141,7 +142,7 @@ class Gate:
         assert holding is not None
         allowed, measured = self._allowed(x, holding), self._measured(x, holding)
         now, at = self.monotonic(), x.started_at
-        if allowed.quotas:
+        if allowed.quotas is not None:
             at = x.started_at = self.calendar.tick(at)
         likely = Amounts(1, measured.estimate + (measured.declared or 0) * measured.choices)
         most = NOTHING if allowed.quotas is None else Amounts(1, measured.largest + (holding.bound or 0))
@@ -163,7 +164,8 @@ class Gate:
         if x.holding is None and not self._newest().limits:
             return None
         holding = x.holding or self.begin(x)
-        self.give_back(x)  # what was claimed before and not asked after all
+        if holding.claimed:
+            self.give_back(x)  # claimed before, and not asked after all
         allowed, shared = self._allowed(x, holding), self.share(candidate.upstream, candidate.target.model)
         budgets = allowed.budgets
         if budgets is None and shared is None:
@@ -237,12 +239,11 @@ class Gate:
 
     # -- what applies
 
-    def allowance(self, x: Exchange) -> Allowance:
+    def allowance(self, x: Exchange, snapshot: Snapshot) -> Allowance:
         """The limits of the caller on its route, by the newest configuration; of a copy, the organisation's alone."""
         caller, route = x.caller, x.route
         assert caller is not None
         assert route is not None
-        snapshot = self._newest()
         key = (caller.organisation, caller.project, caller.member, "" if x.shadow_of else caller.key_id, route.model)
         found = self._allowances.get(key)
         if found is None:
@@ -278,7 +279,7 @@ class Gate:
         """The same, remembered as long as the configuration stays."""
         snapshot = self._newest()
         if holding.of is not snapshot:
-            holding.of, holding.allowed = snapshot, self.allowance(x)
+            holding.of, holding.allowed = snapshot, self.allowance(x, snapshot)
         return holding.allowed
 
     def begin(self, x: Exchange) -> Holding:

@@ -16,7 +16,7 @@ from intertie.core.routing.docket import Docket
 from intertie.core.routing.rulebook import ruled
 from intertie.core.routing.rules import Rule
 from intertie.core.terms import Call
-from intertie.core.wire.openai_usage import attachments, estimate_input
+from intertie.core.wire.openai_usage import BASE64, attachments, estimate_input
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.parts import Dataplane
 
@@ -96,11 +96,14 @@ def needs(call: Call) -> frozenset[str]:
     """Capabilities without which the call cannot be answered: `tools`, `vision`, `json_schema`."""
     fields = call.fields
     found = []
-    if any(bytes(fields[name]) not in _EMPTY for name in ("tools", "functions") if name in fields):
-        found.append("tools")
-    shown = [_spelled(fields[name]) for name in ("messages", "input") if name in fields]
-    if any(mark in plain for plain in shown for mark in _PICTURES):
-        found.append("vision")
+    for name in ("tools", "functions"):
+        if name in fields and bytes(fields[name]) not in _EMPTY:
+            found = ["tools"]
+    for name in ("messages", "input"):
+        if name in fields:
+            plain = _spelled(fields[name])
+            if _PICTURES[0] in plain or _PICTURES[1] in plain:
+                found.append("vision")
     shape = fields.get("response_format")
     if shape is not None and b'"json_schema"' in _spelled(shape):
         found.append("json_schema")
@@ -146,11 +149,12 @@ def _content(wanted: frozenset[str], call: Call) -> frozenset[str]:
 
 def _plain(raw: bytes) -> bytes:
     """Raw JSON without attachments and with its escapes resolved, so that none of them hides a word's beginning."""
-    kept, at = [], 0
-    for start, end, _ in attachments(raw):
-        kept.append(raw[at:start])
-        at = end
-    raw = b"".join((*kept, raw[at:])) if kept else raw
+    if BASE64 in raw:
+        kept, at = [], 0
+        for start, end, _ in attachments(raw):
+            kept.append(raw[at:start])
+            at = end
+        raw = b"".join((*kept, raw[at:]))
     for _ in range(_NESTED):
         if b"\\" not in raw:
             break
@@ -168,6 +172,6 @@ def _unescaped(found: re.Match[bytes]) -> bytes:
 def _spelled(raw: msgspec.Raw) -> bytes:
     """Raw JSON with letters for those escapes that need none, which no client that means well sends."""
     plain = bytes(raw)
-    if _SPELLED.search(plain) is None:
+    if b"\\u00" not in plain or _SPELLED.search(plain) is None:
         return plain
     return _PLAIN_ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), plain)

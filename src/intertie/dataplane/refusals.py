@@ -14,7 +14,7 @@ from intertie.core.errors import (
     RateLimited,
     TargetsSpent,
 )
-from intertie.core.policy.bucket import Bucket
+from intertie.core.policy.bucket import MINUTE, Bucket
 from intertie.core.policy.limits import Level, Limit, Measure
 from intertie.core.policy.meters import Meters, Refusal
 
@@ -59,15 +59,18 @@ Shown = tuple[tuple[bytes, tuple[Bucket, ...]], ...]
 
 
 def rate_lines(shown: Shown, now: float) -> bytes:
-    """`x-ratelimit-*` header lines: for each noun, of the rate that leaves least."""
-    lines = b""
+    """`x-ratelimit-*` header lines: for each noun, of the rate that leaves least. `now` is monotonic seconds."""
+    lines, moment = b"", int(now * 1e9)
     for shape, buckets in shown:
-        tightest = buckets[0]
-        least = tightest.remaining(now)
-        for bucket in buckets[1:]:
-            if (remaining := bucket.remaining(now)) < least:
-                tightest, least = bucket, remaining
-        lines += shape % (tightest.limit, least, span(tightest.reset(now)))
+        # In line, since every answer has them: what `Bucket.remaining` and `Bucket.reset` say.
+        least, limit, owed = -1, 0, 0
+        for bucket in buckets:
+            owing = bucket.due - moment * bucket.limit
+            left = (bucket.full - owing) // MINUTE if owing > 0 else bucket.limit
+            if left < least or least < 0:
+                least, limit, owed = (left if left > 0 else 0), bucket.limit, owing  # noqa: FURB136 (see above)
+        milliseconds = -(-owed // (limit * 1_000_000)) if owed > 0 and limit else 0
+        lines += shape % (limit, least, span(milliseconds))
     return lines
 
 
@@ -78,14 +81,13 @@ def by_noun(rates: Meters | None) -> Shown:
     return tuple((shape, buckets) for shape, buckets in found if buckets)
 
 
-def span(seconds: float) -> bytes:
-    """Seconds as OpenAI writes them: `12ms`, `1s`, `6m0s`, `1h2m3s`; never shorter than it is."""
-    milliseconds = math.ceil(seconds * 1000)
+def span(milliseconds: int) -> bytes:
+    """A time as OpenAI writes it: `12ms`, `1s`, `6m0s`, `1h2m3s`."""
     if milliseconds < 1000:
         return b"%dms" % milliseconds
     whole, rest = divmod(milliseconds, 1000)
-    text = b"%d.%03d" % (whole % 60, rest)
-    text = text.rstrip(b"0").rstrip(b".") + b"s"
+    text = b"%d.%03d" % (whole % 60, rest) if rest else b"%d" % (whole % 60)
+    text = (text.rstrip(b"0") if rest else text) + b"s"
     if whole >= 60:
         text = b"%dm%b" % (whole // 60 % 60, text)
     return b"%dh%b" % (whole // 3600, text) if whole >= 3600 else text

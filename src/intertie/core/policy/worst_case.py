@@ -11,7 +11,7 @@ import msgspec
 from intertie.core.errors import BadCall
 from intertie.core.pricing import MAX_TOKENS, PER
 from intertie.core.terms import Call, Operation, Price
-from intertie.core.wire.openai_usage import attachments, estimate_input
+from intertie.core.wire.openai_usage import BASE64, attachments, estimate_input
 
 DEFAULT_OUTPUT: Final = 4096
 """Output tokens of a call that must be bounded and does not say, unless its project does."""
@@ -63,7 +63,8 @@ def size(call: Call, estimate: int | None = None) -> Size:
             content = bytes(fields[name])
             if _PICTURE in content or _ESCAPE in content:
                 largest += _pictures(content) * _TOKENS_PER_PICTURE
-            largest -= sum(one.end - one.start for one in attachments(content) if one.picture)
+            if BASE64 in content:
+                largest -= sum(one.end - one.start for one in attachments(content) if one.picture)
     largest = max(largest, estimate)
     if call.operation is Operation.EMBEDDING:
         return Size(estimate, largest, 0, 1)

@@ -193,7 +193,7 @@ def passes(when: When, call: CallFacts) -> bool:
     """Whether the other conditions hold."""
     return (
         (not when.tag or not call.tags.isdisjoint(when.tag))
-        and all(_any_fits(call.headers.get(name, ""), one) for name, one in when.header.items())
+        and (not when.header or all(_any_fits(call.headers.get(name, ""), one) for name, one in when.header.items()))
         and (not when.needs or not call.needs.isdisjoint(when.needs))
         and (when.larger_than is None or call.tokens > when.larger_than)
         and (when.smaller_than is None or call.tokens < when.smaller_than)

@@ -20,7 +20,8 @@ BYTES_PER_TOKEN: Final = 4
 _TOKENS_PER_ATTACHMENT: Final = 800
 _CONTENT: Final = ("messages", "input")
 _TEXT: Final = ("prompt", "tools", "functions", "suffix", "documents")
-_BASE64: Final = b";base64,"
+BASE64: Final = b";base64,"
+"""Without it there is no attachment."""
 _KEY: Final = re.compile(rb'"(url|image_url|video_url|file_data)"[ \t\r\n]{0,16}:[ \t\r\n]{0,16}\Z')
 """What stands in front of an attachment. In a text its quotation marks would be escaped."""
 _LONGEST_KEY: Final = 48
@@ -92,19 +93,19 @@ def attachments(content: bytes) -> Iterator[Attachment]:
 
     Only whole strings in the place of an attachment: words of a text that look like one are words all the same.
     """
-    return islice(_attachments(content), _MOST_ATTACHED) if _BASE64 in content else iter(())
+    return islice(_attachments(content), _MOST_ATTACHED)
 
 
 def _attachments(content: bytes) -> Iterator[Attachment]:
-    at = content.find(_BASE64)
+    at = content.find(BASE64)
     while at >= 0:
-        start, end = content.rfind(b'"', max(0, at - _LONGEST_TYPE), at), at + len(_BASE64)
+        start, end = content.rfind(b'"', max(0, at - _LONGEST_TYPE), at), at + len(BASE64)
         is_url = start >= 0 and content.startswith(b"data:", start + 1)
         if is_url and (key := _KEY.search(content, max(0, start - _LONGEST_KEY), start)):
             closing = content.find(b'"', end)
             end = closing if closing > 0 else len(content)
             yield Attachment(at, end, key[1] != b"file_data")
-        at = content.find(_BASE64, end)
+        at = content.find(BASE64, end)
 
 
 def estimate_input(fields: Mapping[str, msgspec.Raw]) -> int:
@@ -117,9 +118,10 @@ def estimate_input(fields: Mapping[str, msgspec.Raw]) -> int:
         if name in fields:
             content = bytes(fields[name])
             size += len(content)
-            for one in attachments(content):
-                size -= one.end - one.start
-                found += 1
+            if BASE64 in content:
+                for one in attachments(content):
+                    size -= one.end - one.start
+                    found += 1
     return size // BYTES_PER_TOKEN + found * _TOKENS_PER_ATTACHMENT
 
 
