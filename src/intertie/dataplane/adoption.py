@@ -6,7 +6,7 @@ the requests under way, which from then on count towards the new limit too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -30,20 +30,46 @@ class Opened(NamedTuple):
     """Window -> what is spent in it already: an earlier run's clock was ahead."""
 
 
+Place = tuple[str, Level, str]
+"""Organisation, level and holder: whose limits they are."""
+
+
 def adopt(gate: Gate, opened: Sequence[Opened], unseen: Iterable[Settlement], running: Iterable[Exchange]) -> None:
-    """Put accounts in force: `unseen` are ended requests that the books did not have when they were asked."""
-    ended = list(unseen)
+    """Put accounts in force: `unseen` are ended requests that the books did not have when they were asked.
+
+    On the event loop, so each request is held against the limits of its own holders alone, however many there are.
+    """
     live = [x for x in running if not x.settled and x.caller is not None and x.route is not None]
     partial = [account for x in live if (account := settlement(x, gate.monotonic())) is not None]
-    for one in opened:
+    places: dict[Place, list[int]] = {}
+    for number, one in enumerate(opened):
+        places.setdefault((one.organisation, one.limit.level, one.limit.holder), []).append(number)
+    spent = [one.spent for one in opened]
+    for accounts, ended in ((unseen, True), (partial, False)):
+        for account in accounts:
+            for number in _concerned(places, _places_of(account)):
+                if ended or _by_attempt(opened[number].limit):
+                    spent[number] += share_of(opened[number], account)
+    for one, sum_ in zip(opened, spent, strict=True):
         gate.calendar.tick(one.span.start)
         gate.calendar.expect(one.limit, one.later)
-        spent = one.spent + sum(share_of(one, account) for account in ended)
-        if _by_attempt(one.limit):
-            spent += sum(share_of(one, account) for account in partial)
-        gate.counters.adopt(one.limit, one.span, spent)
+        gate.counters.adopt(one.limit, one.span, sum_)
     for x in live:
-        _cover(gate, x, opened)
+        _cover(gate, x, opened, places)
+
+
+def _concerned(places: Mapping[Place, list[int]], holders: Iterable[Place]) -> Iterator[int]:
+    for holder in set(holders):
+        yield from places.get(holder, ())
+
+
+def _places_of(account: Settlement) -> Iterator[Place]:
+    """Whose limits an account may count towards."""
+    for level, name in _HOLDERS.items():
+        yield account.organisation, level, getattr(account, name)
+    for attempt in account.attempts:
+        yield account.organisation, Level.MODEL, attempt.model
+        yield account.organisation, Level.UPSTREAM, attempt.upstream
 
 
 def share_of(opened: Opened, account: Settlement) -> int:
@@ -84,35 +110,37 @@ def _by_attempt(limit: Limit) -> bool:
     return limit.measure is Measure.MONEY or limit.level.of_target
 
 
-def _cover(gate: Gate, x: Exchange, opened: Iterable[Opened]) -> None:
+def _cover(gate: Gate, x: Exchange, opened: Sequence[Opened], places: Mapping[Place, list[int]]) -> None:
     """Let what `x` holds count towards the new limits. One that waits for its turn takes from them when it has it."""
     if x.holding is not None and not x.holding.entered:
         return
-    for one in opened:
-        if x.caller is None or x.caller.organisation != one.organisation:
-            continue
-        if not _by_attempt(one.limit):
-            if _is_holder(x, one.limit):
-                holding = x.holding or gate.begin(x)
-                gate.counters.cover(holding.admitted, one.limit, x.started_at)
-            continue
-        for attempt in x.live:
-            if _asks(attempt, one.limit) if one.limit.level.of_target else _is_holder(x, one.limit):
-                gate.counters.cover(attempt.held, one.limit, attempt.started_at)
+    for number in _concerned(places, _own_places(x)):
+        limit = opened[number].limit
+        if _by_attempt(limit):
+            for attempt in x.live:
+                gate.counters.cover(attempt.held, limit, attempt.started_at)
+        else:
+            holding = x.holding or gate.begin(x)
+            gate.counters.cover(holding.admitted, limit, x.started_at)
+    for attempt in x.live:
+        for number in _concerned(places, _target_places(x, attempt)):
+            gate.counters.cover(attempt.held, opened[number].limit, attempt.started_at)
 
 
-def _is_holder(x: Exchange, limit: Limit) -> bool:
-    """The limit is one of the request's own: of its organisation, project, key or route."""
+def _own_places(x: Exchange) -> Iterator[Place]:
+    """Whose limits are the request's own; of a copy, none of the caller's."""
     caller, route = x.caller, x.route
     assert caller is not None
     assert route is not None
-    if x.shadow_of and limit.level.of_caller:
-        return False
     known = (caller.organisation, caller.project, caller.member, caller.key_id, route.model)
-    return limit.holder == dict(zip(_HOLDERS, known, strict=True))[limit.level]
+    for level, holder in zip(_HOLDERS, known, strict=True):
+        if not (x.shadow_of and level.of_caller):
+            yield caller.organisation, level, holder
 
 
-def _asks(attempt: Attempt, limit: Limit) -> bool:
-    """The limit is of the target that this attempt asks."""
-    candidate = attempt.candidate
-    return limit.holder == (candidate.target.model if limit.level is Level.MODEL else candidate.upstream.name)
+def _target_places(x: Exchange, attempt: Attempt) -> Iterator[Place]:
+    """Whose limits are those of the target that an attempt asks."""
+    assert x.caller is not None
+    organisation, candidate = x.caller.organisation, attempt.candidate
+    yield organisation, Level.MODEL, candidate.target.model
+    yield organisation, Level.UPSTREAM, candidate.upstream.name

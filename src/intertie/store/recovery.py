@@ -89,7 +89,8 @@ class _Reader:
         openings.sort(key=lambda opening: opening.n)
         first, last = openings[0], openings[-1]
         running = [openings[-2], last] if last.hedge and len(openings) > 1 else [last]
-        answering = max(running, key=lambda opening: self._output.get((opening.request_id, opening.n), 0))
+        running = [opening for opening in running if (opening.request_id, opening.n) not in self._failed]
+        answering = max(running, key=lambda one: self._output.get((one.request_id, one.n), 0), default=None)
         return Settlement(
             request_id=first.request_id,
             organisation=first.organisation,
@@ -121,9 +122,8 @@ class _Reader:
         before any output, so it is charged like any failed attempt: nothing. Of two under way together, the one that
         had output counts, or the first.
         """
-        place = (opening.request_id, opening.n)
-        failed = superseded or place in self._failed
-        used = Usage(input=0 if failed else opening.input_estimate, output=self._output.get(place, 0), estimated=True)
+        output = self._output.get((opening.request_id, opening.n), 0)
+        used = Usage(input=0 if superseded else opening.input_estimate, output=output, estimated=True)
         return AttemptRecord(
             n=opening.n,
             upstream=opening.upstream,

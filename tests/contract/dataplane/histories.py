@@ -34,6 +34,7 @@ class World(Setting):
         x.call = CALLS[tape.below(len(CALLS))]
         x.route = Route(x.caller.organisation, ("r1", "r2")[tape.below(2)], ())
         x.snapshot = self.source.current
+        x.shadow_of = "req_0" if tape.below(8) == 0 else ""
         x.started, x.started_at, x.deadline = self.mono, self.at, self.mono + 600
         try:
             assert self.gate.admit(x) is None
@@ -44,7 +45,7 @@ class World(Setting):
         else:
             self.live.append(x)
 
-    def claim(self, x: Exchange) -> None:
+    def claim(self, x: Exchange, *, hedge: bool = False) -> None:
         """It is to be sent somewhere; sometimes it is not after all, or waits before it is."""
         candidates = CANDIDATES[_caller(x).organisation]
         candidate = candidates[self.tape.below(len(candidates))]
@@ -58,7 +59,7 @@ class World(Setting):
             if how == 1:
                 self.gate.give_back(x)
                 self._pass(0.5)
-            attempt = Attempt(x.tries + 1, candidate, None)
+            attempt = Attempt(x.tries + 1, candidate, None, hedge=hedge)
             at = self.gate.reserve(x, attempt)
         except GatewayError as error:
             self.seen["refused"] += 1
@@ -69,19 +70,21 @@ class World(Setting):
         x.live.append(attempt)
         attempt.started, attempt.started_at = self.mono, at
         self.openings.setdefault(x.id, {})[attempt.n] = opening(x, attempt)
-        self.seen["attempt"] += 1
+        self.seen["hedge" if hedge else "attempt"] += 1
 
     def fail(self, x: Exchange) -> None:
-        """The attempt comes to nothing, and the request lives on."""
-        assert x.running is not None
-        self.failed.add((x.id, x.running.n))
-        self._close(x, None, State.FAILED)
+        """An attempt comes to nothing, and the request lives on, maybe with the one beside it."""
+        attempt = x.live[self.tape.below(len(x.live))]
+        self.failed.add((x.id, attempt.n))
+        self._close(x, attempt, None, State.FAILED)
 
     def finish(self, x: Exchange) -> None:
-        """The attempt ends well or because the client left, and the request with it."""
-        used = self._used(x)
+        """An attempt ends well or because the client left, and the request with it; one beside it is beaten."""
         state = (State.OK, State.OK, State.INTERRUPTED, State.CANCELLED)[self.tape.below(4)]
-        self._close(x, used, state)
+        self._close(x, x.live[self.tape.below(len(x.live))], self._used(x), state)
+        for beaten in tuple(x.live):
+            self._close(x, beaten, self._used(x), State.BEATEN)
+        x.attempts.sort(key=lambda one: one.n)
         self._leave(x, state)
 
     def leave(self, x: Exchange) -> None:
@@ -107,11 +110,10 @@ class World(Setting):
         said = _bound(x) * (2 if estimated else shares // 16) // (1 if estimated else 3)
         return Usage(taken, said, cached, taken - cached if shares % 2 else 0, estimated=estimated)
 
-    def _close(self, x: Exchange, used: Usage | None, state: State) -> None:
-        assert x.running is not None
-        x.running.usage = self.gate.within(x, used)
-        self.gate.close(x.running, close_attempt(x, x.running, state, self.mono))
-        x.live.remove(x.running)
+    def _close(self, x: Exchange, attempt: Attempt, used: Usage | None, state: State) -> None:
+        attempt.usage = self.gate.within(x, used)
+        self.gate.close(attempt, close_attempt(x, attempt, state, self.mono))
+        x.live.remove(attempt)
 
     def _settle(self, x: Exchange, state: State) -> None:
         x.state = state
@@ -152,8 +154,9 @@ class World(Setting):
         for x in self.live:
             attempts = self.openings.pop(x.id, None)
             if attempts:
-                last = max(attempts)
-                reader._output[x.id, last] = 0 if (x.id, last) in self.failed else _bound(x) * self.tape.below(4) // 3
+                if x.live:
+                    told = x.live[self.tape.below(len(x.live))].n
+                    reader._output[x.id, told] = _bound(x) * self.tape.below(4) // 3
                 self.books.append(reader._estimate(list(attempts.values())))
         self.live.clear()
         self.mono = 0.0
@@ -169,7 +172,9 @@ class World(Setting):
                 self.begin()
             else:
                 (self.wait, self.wait, self.jump, self.change, self.crash)[kind - 15]()
-        elif x.tries > len(x.attempts):
+        elif len(x.live) == 1 and kind == 9 and x.tries < 3:
+            self.claim(x, hedge=True)
+        elif x.live:
             (self.fail if kind < 3 else self.finish)(x)
         elif kind == 0 or x.tries >= 3:
             self.leave(x)
@@ -179,7 +184,7 @@ class World(Setting):
     def end(self) -> None:
         """All that runs ends."""
         for x in list(self.live):
-            if x.tries > len(x.attempts):
+            if x.live:
                 self.finish(x)
             else:
                 self.leave(x)

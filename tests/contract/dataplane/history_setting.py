@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from intertie.core.ledger import AttemptRecord, Opening, Settlement
+from intertie.core.ledger import AttemptRecord, Opening, Settlement, State
 from intertie.core.policy.limits import AtCap, Level, Limit, Measure, limit_id
 from intertie.core.policy.windows import Per, Window, window
 from intertie.core.routing.candidate import Candidate
@@ -22,9 +22,9 @@ from intertie.dataplane.threshold import Threshold
 
 ORGANISATIONS: Final = ("one", "two")
 CALLERS: Final = tuple(
-    Caller(organisation, project, key, key)
+    Caller(organisation, project, key, key, member=member)
     for organisation in ORGANISATIONS
-    for project, key in (("p", "k1"), ("p", "k2"), ("q", "k3"))
+    for project, key, member in (("p", "k1", "ann"), ("p", "k2", ""), ("q", "k3", "ann"))
 )
 _PRICES: Final = (
     ("dear", "m", Price(1_000_000, 3_000_000, cached_input=500_000, cache_write=1_250_000)),
@@ -46,6 +46,7 @@ _HOLDERS: Final = (
     (Level.PROJECT, "p"),
     (Level.PROJECT, "p"),
     (Level.PROJECT, "q"),
+    (Level.MEMBER, "ann"),
     (Level.KEY, "k1"),
     (Level.KEY, "k2"),
     (Level.ROUTE, "r1"),
@@ -243,15 +244,22 @@ def mine(limit: Limit, account: Settlement, span: Window) -> int:
     elif limit.level is Level.UPSTREAM:
         rows = [one for one in account.attempts if one.upstream == limit.holder]
     else:
-        holder = {Level.PROJECT: account.project, Level.KEY: account.key_id, Level.ROUTE: account.route}
-        if holder.get(limit.level, account.organisation) != limit.holder:
+        holder = {
+            Level.PROJECT: account.project,
+            Level.MEMBER: account.member,
+            Level.KEY: account.key_id,
+            Level.ROUTE: account.route,
+        }
+        callers = limit.level in holder
+        if holder.get(limit.level, account.organisation) != limit.holder or (callers and account.shadow_of):
             return 0
-        rows = list(account.attempts)
+        rows = [one for one in account.attempts if one.state is not State.BEATEN or not callers]
     if not by_attempt(limit):
         if not span.start <= account.started_at < span.end:
             return 0
         counts = bool(account.attempts) or account.cache in ("hit", "coalesced")
-        return int(counts) if limit.measure is Measure.REQUESTS else _tokens(rows)
+        answered = [one for one in rows if one.state is not State.BEATEN]
+        return int(counts) if limit.measure is Measure.REQUESTS else _tokens(answered)
     rows = [one for one in rows if span.start <= one.started_at < span.end]
     if limit.measure is Measure.MONEY:
         return sum(one.cost or 0 for one in rows)

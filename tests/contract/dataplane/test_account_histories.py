@@ -16,7 +16,7 @@ HISTORIES = 10_000
 
 
 def test_ten_thousand_histories_pass_no_cap_and_leave_nothing_held() -> None:
-    """All levels, measures and windows, over two organisations; a history that fails is shrunk to its shortest."""
+    """All levels, measures and windows, with hedges and copies; a history that fails is shrunk to its shortest."""
     seen: Counter[str] = Counter()
 
     @settings(max_examples=HISTORIES)
@@ -34,4 +34,5 @@ def test_ten_thousand_histories_pass_no_cap_and_leave_nothing_held() -> None:
 
     histories()
     assert seen["history"] >= HISTORIES
-    assert all(seen[what] > HISTORIES // 2 for what in ("attempt", "refused", "boundary", "jump", "crash", "change"))
+    kinds = ("attempt", "hedge", "refused", "boundary", "jump", "crash", "change")
+    assert all(seen[kind] > HISTORIES // 20 for kind in kinds), seen

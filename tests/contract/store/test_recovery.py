@@ -119,6 +119,19 @@ def test_an_attempt_that_failed_is_charged_nothing_though_no_other_followed(
     assert (request.state, request.cost_micros) == (State.RECOVERED, 0)
 
 
+@pytest.mark.parametrize("failed", [1, 2])
+def test_of_two_under_way_the_one_that_had_failed_is_charged_nothing(
+    folder: Path, database: Database, restart: Restart, failed: int
+) -> None:
+    """And the other one is not beaten by it."""
+    _leave(folder, opening(n=1), opening(n=2, upstream="lab", hedge=True), progress(n=failed, output=0, failed=True))
+    restart()
+
+    attempts = _entries(database)[:2]
+    assert {one.state for one in attempts} == {State.RECOVERED}
+    assert [one.input_tokens for one in attempts] == ([0, 120] if failed == 1 else [120, 0])
+
+
 def test_a_recovered_request_began_when_it_began(folder: Path, restart: Restart, database: Database) -> None:
     """Not with its first attempt: its quotas were taken before, maybe in the window before."""
     _leave(folder, opening(started_at=STARTED + 90.0, asked_at=STARTED))

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
+from intertie.core.ledger import Settlement
 from intertie.core.policy.limits import Level, Limit, Measure
-from intertie.core.policy.windows import Per
+from intertie.core.policy.windows import Per, window
+from intertie.dataplane import adoption
+from intertie.dataplane.adoption import Opened, adopt, share_of
+from tests.support.accounts import attempt, settlement
 from tests.support.limited import JSON, Bed, limited, money
 from tests.support.playbook import STALL, Script
 
@@ -76,3 +80,28 @@ async def test_a_call_without_a_size_holds_up_no_configuration() -> None:
 
     assert bed.state(total) == (_booked(bed, total), 0)
     assert bed.state(QUOTA) == (_booked(bed, QUOTA), 0)
+
+
+async def test_thousands_of_limits_are_each_held_against_their_own_holder_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They come into force on the event loop: every request against every limit would stop it for half a minute."""
+    bed = Bed([], [])
+    limits = [limited(Level.KEY, f"key_{n}", Measure.MONEY, 10**9, Per.HOUR) for n in range(1000)]
+    at = bed.dataplane.gate.calendar.now()
+    opened = [Opened(one, "org", window(Per.HOUR, "UTC", at), 5) for one in limits]
+    ended = [
+        settlement(f"req_{n}", attempt(started_at=at), organisation="org", key_id=f"key_{n % 1000}")
+        for n in range(2000)
+    ]
+    looks: list[int] = []
+
+    def counted(one: Opened, account: Settlement) -> int:
+        looks.append(1)
+        return share_of(one, account)
+
+    monkeypatch.setattr(adoption, "share_of", counted)
+    adopt(bed.dataplane.gate, opened, ended, ())
+
+    assert {bed.dataplane.gate.standing(one).spent for one in limits} == {5 + 2 * 750}
+    assert len(looks) == len(ended)

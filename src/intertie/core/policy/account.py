@@ -42,7 +42,8 @@ class Account:
         What is held in that very window stays held. In another one, nothing is.
         """
         if window.id != self.window.id:
-            self.window, self.reserved = window, 0
+            # Another object, even if this one was in force before: what was held then is not held any more.
+            self.window, self.reserved = Window(*window), 0
         self.spent, self.told = spent, 0
         self.crossed()
 

@@ -58,6 +58,19 @@ def test_a_cap_that_was_raised_is_told_of_anew() -> None:
         assert told == expected
 
 
+def test_windows_that_change_back_hold_nothing_of_before() -> None:
+    """What was held ended with the first change, though the zone, and with it the window, is the old one again."""
+    counters = _counters()
+    counters.adopt(BUDGET, TODAY, 0)
+    grant = _take(counters, 30)
+    counters.adopt(BUDGET, window(Per.DAY, "Asia/Tokyo", AT), 0)
+    counters.adopt(BUDGET, TODAY, 0)
+    grant.meters.settle(grant, Amounts(1, 0, 9), 0.0)
+
+    account = counters.accounts()[BUDGET.id]
+    assert (account.spent, account.reserved) == (0, 0)
+
+
 def test_adopting_again_keeps_what_is_held() -> None:
     """A limit that was removed and comes back while a call runs has that call's reservation still."""
     counters = _counters()
