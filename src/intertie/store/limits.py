@@ -52,12 +52,24 @@ class LimitRow(msgspec.Struct, frozen=True):
         )
 
 
+_COLUMNS: Final = [limits.c[field.name] for field in msgspec.structs.fields(LimitRow)]
+_THRESHOLDS: Final = [column.name for column in _COLUMNS].index("thresholds")
+
+
 def listed(connection: sa.Connection, organisation: str | None = None) -> list[LimitRow]:
     """Limits by id: of one organisation or (for the snapshot) of all."""
-    query = sa.select(limits).order_by(limits.c.organisation, limits.c.id)
+    query = sa.select(*_COLUMNS).order_by(limits.c.organisation, limits.c.id)
     if organisation is not None:
         query = query.where(limits.c.organisation == organisation)
-    return [LimitRow(**{**row, "thresholds": tuple(row["thresholds"])}) for row in connection.execute(query).mappings()]
+    # By position, and with few tuples for many rows: there may be a limit for each of a hundred thousand keys.
+    known: dict[tuple[int, ...], tuple[int, ...]] = {}
+    found = []
+    for row in connection.execute(query):
+        values: list[Any] = list(row)
+        told = tuple(values[_THRESHOLDS])
+        values[_THRESHOLDS] = known.setdefault(told, told)
+        found.append(LimitRow(*values))
+    return found
 
 
 def write(connection: sa.Connection, row: LimitRow) -> None:

@@ -52,7 +52,7 @@ class AtCap(StrEnum):
     """Targets that still fit are asked, in the plan's order; own machines cost nothing and always fit."""
 
 
-class Limit(msgspec.Struct, frozen=True):
+class Limit(msgspec.Struct, frozen=True, gc=False):
     """One limit. A rate has no `per` and flows continuously; a quota or budget has one and starts afresh with it."""
 
     id: str
