@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from intertie.core.routing import traffic as module
-from intertie.core.routing.traffic import CONVERSATIONS, FRESH, REMEMBERED, ROUTES, TARGETS, USUAL_OUTPUT, Traffic
+from intertie.core.routing.traffic import FRESH, REMEMBERED, USUAL_OUTPUT, Traffic
 
 A = ("up_a", "m")
 ROUTE = ("org", "chat")
@@ -157,21 +157,3 @@ def test_a_conversation_is_held_for_a_while() -> None:
     assert (held.key, held.tokens) == (A, 700)
     assert made.holder(b"c", REMEMBERED + 1.0) is None
     assert made.holder(b"other", 1.0) is None
-
-
-def test_memory_is_bounded() -> None:
-    """Whatever names callers think of; what runs is never forgotten."""
-    made = Traffic()
-    running = made.begin(A, 0.0, 1, stream=True)
-    for n in range(3 * TARGETS):
-        made.end(made.begin((f"u{n}", "m"), float(n), 1, stream=True), float(n), 1)
-    for n in range(2 * ROUTES):
-        made.answered(("org", str(n)), 1)
-    for n in range(2 * CONVERSATIONS):
-        made.remember(str(n).encode(), A, 1, 0.0)
-    assert made.in_flight(A) == 1
-    made.end(running, 1.0, 1)
-    assert "targets" in repr(made)
-    assert int(repr(made).split()[2]) <= TARGETS
-    assert made.holder(b"0", 0.0) is None
-    assert made.expected_output(("org", "0"), None) == USUAL_OUTPUT
