@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intertie.core.wire.websocket import (
-    MAX_CONTROL,
-    FrameReader,
-    Message,
-    Opcode,
-    encode,
-)
-
-MASK = b"\x01\xfe\x80\x7f"
-
+from intertie.core.wire.websocket import Message, Opcode, encode
+from tests.unit.core.wire.test_websocket import CONTROL, MASK, cut, payload, read
 
 SIZES = st.sampled_from([0, 1, 2, 125, 126, 127, 300, 65535, 65536, 70_000])
-
-
-CONTROL = st.tuples(st.sampled_from([Opcode.PING, Opcode.PONG]), st.binary(max_size=MAX_CONTROL))
-
-
-def payload(size: int) -> bytes:
-    return bytes(at * 7 % 256 for at in range(size))
 
 
 MESSAGES = st.lists(
@@ -35,18 +18,6 @@ MESSAGES = st.lists(
     ),
     max_size=6,
 )
-
-
-def read(pieces: Sequence[bytes], *, peer_masks: bool = True, limit: int = 1 << 20) -> list[Message]:
-    reader = FrameReader(masked=peer_masks, limit=limit)
-    found = [message for piece in pieces for message in reader.feed(piece)]
-    assert reader.rest == 0
-    return found
-
-
-def cut(content: bytes, drawn: st.DataObject) -> list[bytes]:
-    cuts = sorted(drawn.draw(st.lists(st.integers(0, len(content)), max_size=8)))
-    return [content[a:b] for a, b in zip([0, *cuts], [*cuts, len(content)], strict=True)]
 
 
 @given(MESSAGES, st.booleans(), st.data())

@@ -9,52 +9,8 @@ from hypothesis import strategies as st
 
 from intertie.core.errors import UpstreamError
 from intertie.dataplane.transport.lane import Lane
-from intertie.dataplane.transport.wired import Wired
-from tests.unit.dataplane.transport.far_end import Clock, FarEnd, turn
-
-
-class House:
-    """Where lanes belong and who watches them."""
-
-    def __init__(self) -> None:
-        self.clock = Clock()
-        self.parked: list[Lane] = []
-
-    def park(self, lane: Lane) -> None:
-        self.parked.append(lane)
-
-    def lost(self, lane: Lane) -> None:
-        if lane in self.parked:
-            self.parked.remove(lane)
-
-    def now(self) -> float:
-        return self.clock.now
-
-    def watch(self, one: Wired) -> None:
-        """It would be looked at from now on."""
-
-    def forget(self, one: Wired) -> None:
-        """Not any more."""
-
-
-def nothing() -> None:
-    """Nobody asks whether it was sent."""
-
-
-def parked() -> tuple[House, Lane, FarEnd]:
-    house = House()
-    lane = Lane(house, house)
-    far = FarEnd(lane)
-    assert house.parked == [lane]
-    return house, lane, far
-
-
-async def asked(body: bytes = b"{}") -> tuple[House, Lane, FarEnd]:
-    house, lane, far = parked()
-    house.parked.clear()
-    await lane.ask({"id": "r", "path": "/v1/x"}, body, nothing)
-    return house, lane, far
-
+from tests.unit.dataplane.transport.far_end import turn
+from tests.unit.dataplane.transport.test_lane import asked
 
 STEPS = st.lists(
     st.one_of(

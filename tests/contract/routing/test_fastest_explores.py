@@ -7,27 +7,9 @@ from random import Random
 
 import pytest
 
-from intertie.core.routing.candidate import Candidate
-from intertie.core.routing.strategies.fastest import EXPLORED, STRATEGY
-from intertie.core.routing.traffic import Traffic
-from tests.unit.core.routing.grid import MODEL, call, candidate, known
-
-NOW = 1000.0
-
-
-def taught(**first: float) -> Traffic:
-    """Streams of about a second's age, by upstream and seconds to the first output."""
-    made = Traffic()
-    for name, seconds in first.items():
-        ticket = made.begin((name, MODEL), NOW - 1 - seconds, 10, stream=True)
-        ticket.first = seconds
-        made.end(ticket, NOW - 1, 1)
-    return made
-
-
-def order(given: list[Candidate], made: Traffic, rng: Random | None = None, *, exploring: bool = False) -> list[str]:
-    told = known(traffic=made, now=NOW, tokens=10, output=1, exploring=exploring)
-    return [one.upstream.id for one in STRATEGY.order(given, call(), told, rng or Random(3))]
+from intertie.core.routing.strategies.fastest import EXPLORED
+from tests.unit.core.routing.grid import candidate
+from tests.unit.core.routing.strategies.test_fastest import order, taught
 
 
 def test_a_few_calls_explore() -> None:
