@@ -539,10 +539,19 @@ uninstall_node() {
   if [ "$keep_key" = 0 ]; then
     rm -rf "${node_folder:?}"
     if [ "$system-$scope" = Linux-system ] && id "$service_user" >/dev/null 2>&1; then
-      userdel "$service_user" || warn "cannot remove the user $service_user."
+      remove_user
     fi
   fi
   say "Done. Nothing of the node is left$([ "$keep_key" = 0 ] || printf ' but its identity in %s' "$node_folder")."
+}
+
+# What ran as the user may need a moment to end; until then the system keeps the user.
+remove_user() {
+  for wait in 1 1 1 2 3; do
+    if userdel "$service_user" 2>/dev/null; then return 0; fi
+    sleep "$wait"
+  done
+  userdel "$service_user" || warn "cannot remove the user $service_user."
 }
 
 stop_service() {
