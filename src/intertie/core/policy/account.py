@@ -60,12 +60,6 @@ class Account:
         """May `amount` be reserved? Nothing always fits."""
         return amount <= 0 or self.spent + self.reserved + amount <= self.cap
 
-    def reserve(self, amount: int) -> Window:
-        """Reserve what `fits`; the window it belongs to, for `settle`."""
-        assert self.fits(amount)
-        self.reserved += amount
-        return self.window
-
     def settle(self, window: Window, reserved: int, spent: int) -> None:
         """End a reservation with what was really spent, once. More than was reserved is recorded in full.
 

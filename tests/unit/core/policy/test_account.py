@@ -11,12 +11,19 @@ def allowed(cap: int) -> Limit:
     return Limit("k", Level.KEY, "k", Measure.MONEY, cap, Per.DAY)
 
 
+def hold(account: Account, amount: int) -> Window:
+    """As `Meters` holds it: the window it belongs to."""
+    assert account.fits(amount)
+    account.reserved += amount
+    return account.window
+
+
 FIRST, SECOND = Window("day:1", 0.0, 100.0), Window("day:2", 100.0, 200.0)
 
 
 def test_a_reservation_is_settled_in_the_window_it_was_made_in() -> None:
     account = Account(allowed(100), FIRST)
-    where = account.reserve(80)
+    where = hold(account, 80)
     account.enter(SECOND)
     assert account.free == 100
     account.settle(where, 80, 60)
@@ -25,7 +32,7 @@ def test_a_reservation_is_settled_in_the_window_it_was_made_in() -> None:
 
 def test_more_than_reserved_is_recorded_in_full() -> None:
     account = Account(allowed(100), FIRST)
-    account.settle(account.reserve(10), 10, 130)
+    account.settle(hold(account, 10), 10, 130)
     assert (account.spent, account.free) == (130, 0)
     assert not account.fits(1)
     assert account.fits(0)
@@ -46,11 +53,11 @@ def test_what_an_earlier_run_dated_ahead_is_spent_when_time_comes_there() -> Non
 
 def test_thresholds_are_told_once_per_window() -> None:
     account = Account(allowed(100), FIRST)
-    account.settle(account.reserve(85), 85, 85)
+    account.settle(hold(account, 85), 85, 85)
     assert account.crossed() == [50, 80]
     assert account.crossed() == []
     account.enter(SECOND)
-    account.settle(account.reserve(100), 100, 100)
+    account.settle(hold(account, 100), 100, 100)
     assert account.crossed() == [50, 80, 100]
 
 
