@@ -15,13 +15,13 @@ from intertie.core.policy.account import Account
 from intertie.core.policy.answers import GIVEN
 from intertie.core.policy.calendar import Calendar
 from intertie.core.policy.counters import Counters
-from intertie.core.policy.limits import Amounts, Level, Limit
+from intertie.core.policy.limits import NOTHING, Amounts, Level, Limit
 from intertie.core.policy.meters import Grant, Meters, Refusal
-from intertie.core.policy.worst_case import Size, bounded, largest_cost, size
+from intertie.core.policy.worst_case import Size, bounded, largest_cost, sound
 from intertie.core.routing.candidate import Candidate
 from intertie.core.terms import Snapshot, Upstream, Usage
 from intertie.dataplane.exchange import Attempt, Exchange
-from intertie.dataplane.holding import Allowance, Holding, Share, allowance, share
+from intertie.dataplane.holding import NO_ALLOWANCE, Allowance, Claim, Holding, Place, allowance, claim, limits_of
 from intertie.dataplane.ports import SnapshotSource
 from intertie.dataplane.refusals import rate_lines, refused
 from intertie.dataplane.threshold import Threshold
@@ -72,7 +72,8 @@ class Gate:
         self._targeted = _targeted(self._of)
         """Organisations with limits on upstreams or models."""
         self._allowances: dict[tuple[str, str, str, str, str], Allowance] = {}
-        self._shares: dict[tuple[str, str, str], Share | None] = {}
+        self._claims: dict[Place, Claim | None] = {}
+        """Of the targets, where the caller has no budget."""
         self._waiting = WaitingRoom(self._enter)
 
     def __repr__(self) -> str:
@@ -96,14 +97,14 @@ class Gate:
             return None
         allowed = self.allowance(x, snapshot)
         must = allowed.bounds or self._bounded_by_target(x)
-        if allowed.idle and not must and allowed.budgets is None:
+        if allowed.entry is None and not must and not allowed.budgets:
             return None
         holding = self.begin(x)
         holding.of, holding.allowed = snapshot, allowed
-        self._measured(x, holding)
+        measured(x)
         if must:
             self._bind(x, holding)
-        if allowed.idle:
+        if allowed.entry is None:
             return None
         holding.entered = False
         busy = self._waiting.busy(allowed.queues) if self._waiting.rooms else None
@@ -140,17 +141,18 @@ class Gate:
         """Take for `x`, now. What refuses longest is named, and then nothing was taken."""
         holding = x.holding
         assert holding is not None
-        allowed, measured = self._allowed(x, holding), self._measured(x, holding)
+        allowed, size = self._allowed(x, holding), measured(x)
         now, at = self.monotonic(), x.started_at
-        if allowed.quotas is not None:
+        if allowed.dated:
             at = x.started_at = self.calendar.tick(at)
-        likely = Amounts(1, measured.estimate + (measured.declared or 0) * measured.choices)
-        most = NOTHING if allowed.quotas is None else Amounts(1, measured.largest + (holding.bound or 0))
-        taken = self._take(((allowed.rates, likely), (allowed.quotas, most)), now, at)
-        holding.lines = rate_lines(allowed.shown, now)
-        if isinstance(taken, Refusal):
-            return taken
-        holding.admitted, holding.entered = taken, True
+        if (entry := allowed.entry) is not None:
+            amounts = 1, size.likely, 0, size.largest + (holding.bound or 0)
+            grant = entry.take(amounts, now, at)
+            holding.lines = rate_lines(allowed.shown, now)
+            if grant is None:
+                return entry.refusal(amounts, now, at)
+            holding.admitted.append(grant)
+        holding.entered = True
         return None
 
     # -- an attempt
@@ -161,35 +163,35 @@ class Gate:
         It is, if it or a lenient budget has no room, or nobody knows its price. Raises `BudgetSpent` (or that some of
         it may come back) where a budget refuses.
         """
-        if x.holding is None and not self._newest().limits:
-            return None
-        holding = x.holding or self.begin(x)
-        if holding.claimed:
+        holding = x.holding
+        if holding is None:
+            if not self._newest().limits:
+                return None
+            holding = self.begin(x)
+        elif holding.claimed:
             self.give_back(x)  # claimed before, and not asked after all
-        allowed, shared = self._allowed(x, holding), self.share(candidate.upstream, candidate.target.model)
-        budgets = allowed.budgets
-        if budgets is None and shared is None:
+        allowed, upstream, model = self._allowed(x, holding), candidate.upstream, candidate.target.model
+        if (wanted := self._wanted(allowed, upstream, model)) is None:
             return None
-        price = candidate.upstream.models.get(candidate.target.model)
-        if price is None and (budgets is not None or (shared is not None and shared.priced)):
+        price = upstream.models.get(model)
+        if price is None and wanted.priced:
             return _unknown_price(candidate)
-        if holding.bound is None and (allowed.bounds or (shared is not None and shared.bounds)):
+        if holding.bound is None and (allowed.bounds or wanted.bounds):
             self._bind(x, holding)
-        size = self._measured(x, holding)
-        output = holding.bound or 0
-        most = Amounts(1, size.largest + output, largest_cost(size, output, price) if price is not None else 0)
+        size, output = measured(x), holding.bound or 0
+        cost = largest_cost(size, output, price) if price is not None else 0
+        most = 1, size.likely, cost, size.largest + output
         now, at = self.monotonic(), self.calendar.tick()
-        wanted: tuple[tuple[Meters | None, Amounts], ...] = ((budgets, most),)
-        if shared is not None:
-            likely = Amounts(1, size.estimate + (size.declared or 0) * size.choices)
-            wanted = ((shared.rates, likely), (budgets, most), (shared.accounts, most))
-        taken = self._take(wanted, now, at)
-        if not isinstance(taken, Refusal):
-            holding.claimed, holding.at = taken, at
+        grant = wanted.meters.take(most, now, at)
+        if grant is not None:
+            holding.claimed.append(grant)
+            holding.at = at
             return None
         if allowed.strict is not None and (spent := allowed.strict.refusal(most, now, at)) is not None:
             raise refused(spent)
-        return refused(taken)
+        full = wanted.meters.refusal(most, now, at)
+        assert full is not None
+        return refused(full)
 
     def reserve(self, x: Exchange, attempt: Attempt) -> float:
         """Hand what `claim` took to the attempt, or take it now if it was given back. When it begins (UTC seconds).
@@ -216,11 +218,9 @@ class Gate:
         if not attempt.held:
             return
         grants, attempt.held = attempt.held, []
-        used = record.usage
-        if record.state is State.BEATEN:
-            self._end(grants, Amounts(1, used.input + used.output, record.cost or 0), callers=NOTHING)
-        else:
-            self._end(grants, Amounts(1, used.input + used.output, record.cost or 0))
+        used = record.usage.input + record.usage.output
+        actual = 1, used, record.cost or 0, used
+        self._end(grants, actual, callers=NOTHING if record.state is State.BEATEN else None)
 
     def within(self, x: Exchange, usage: Usage | None) -> Usage | None:
         """The same, unless it is our own guess and above what was let through: a guess must not pass a budget."""
@@ -249,21 +249,20 @@ class Gate:
         if found is None:
             if len(self._allowances) >= _REMEMBERED:
                 self._allowances.clear()
-            made = allowance(snapshot, caller, route, self._meters, shadow=bool(x.shadow_of))
+            made = allowance(snapshot, caller, route, self._meters, self._claims, shadow=bool(x.shadow_of))
             found = self._allowances[key] = made
         return found
 
-    def share(self, upstream: Upstream, model: str) -> Share | None:
-        """The limits of a target, by the newest configuration."""
-        snapshot = self._newest()
-        if upstream.organisation not in self._targeted:
+    def _wanted(self, allowed: Allowance, upstream: Upstream, model: str) -> Claim | None:
+        """What an attempt under this allowance takes there, by the newest configuration."""
+        if not allowed.budgets and upstream.organisation not in self._targeted:
             return None
-        key = (upstream.organisation, upstream.name, model)
-        if key in self._shares:
-            return self._shares[key]
-        if len(self._shares) >= _REMEMBERED:
-            self._shares.clear()
-        found = self._shares[key] = share(snapshot, key, self._meters)
+        place, known = (upstream.organisation, upstream.name, model), allowed.claims
+        if place in known:
+            return known[place]
+        if len(known) >= _REMEMBERED:
+            known.clear()
+        found = known[place] = claim(allowed, limits_of(self._of, place), self._meters)
         return found
 
     def _newest(self) -> Snapshot:
@@ -272,14 +271,14 @@ class Gate:
             self._of = snapshot
             self._targeted = _targeted(snapshot)
             self._allowances.clear()
-            self._shares.clear()
+            self._claims.clear()
         return snapshot
 
     def _allowed(self, x: Exchange, holding: Holding) -> Allowance:
         """The same, remembered as long as the configuration stays."""
-        snapshot = self._newest()
-        if holding.of is not snapshot:
-            holding.of, holding.allowed = snapshot, self.allowance(x, snapshot)
+        if holding.of is not self._snapshots.current:
+            holding.of = self._newest()
+            holding.allowed = self.allowance(x, holding.of)
         return holding.allowed
 
     def begin(self, x: Exchange) -> Holding:
@@ -288,18 +287,11 @@ class Gate:
         holding.entered = True
         return holding
 
-    def _measured(self, x: Exchange, holding: Holding) -> Size:
-        """How large the call is. Raises `BadCall` if that cannot be known."""
-        if holding.size is None:
-            assert x.call is not None
-            holding.size = size(x.call, x.facts.tokens if x.facts is not None else None)
-        return holding.size
-
     def _bind(self, x: Exchange, holding: Holding) -> None:
         """Bound an output that must be and is not yet."""
-        allowed, measured = self._allowed(x, holding), self._measured(x, holding)
-        holding.bound = measured.output(allowed.output)
-        if measured.declared is None:
+        allowed, size = self._allowed(x, holding), measured(x)
+        holding.bound = size.output(allowed.output)
+        if size.declared is None:
             assert x.call is not None
             holding.asked = x.call
             x.call = bounded(x.call, allowed.output)
@@ -310,27 +302,13 @@ class Gate:
             return False
         for target in x.route.targets:
             upstream = x.snapshot.upstreams.get(target.upstream)
-            if upstream is not None and (shared := self.share(upstream, target.model)) is not None and shared.bounds:
-                return True
+            if upstream is not None:
+                wanted = self._wanted(NO_ALLOWANCE, upstream, target.model)
+                if wanted is not None and wanted.bounds:
+                    return True
         return False
 
     # -- amounts
-
-    def _take(self, wanted: tuple[tuple[Meters | None, Amounts], ...], now: float, at: float) -> list[Grant] | Refusal:
-        """Take of all, or of none. The refusal that takes longest to pass is the one that is named."""
-        grants: list[Grant] = []
-        for meters, amounts in wanted:
-            if meters is not None:
-                grant = meters.take(amounts, now, at)
-                if grant is None:
-                    break
-                grants.append(grant)
-        else:
-            return grants
-        for grant in grants:
-            grant.meters.settle(grant, NOTHING, now)
-        refusals = [meters.refusal(amounts, now, at) for meters, amounts in wanted if meters is not None]
-        return max((one for one in refusals if one is not None), key=_wait)
 
     def _end(self, grants: list[Grant], actual: Amounts, callers: Amounts | None = None) -> None:
         """`callers`, if given, is what limits of the caller count instead."""
@@ -349,20 +327,24 @@ class Gate:
         return self.counters.meters(limits, self.monotonic(), self.calendar.tick()) if limits else None
 
 
-NOTHING: Final = Amounts(0, 0, 0)
 _OF_TARGETS: Final = frozenset(str(level) for level in Level if level.of_target)
+
+
+def measured(x: Exchange) -> Size:
+    """How large the call is. Raises `BadCall` if that cannot be known."""
+    assert x.size is not None
+    return sound(x.size) if x.size.odd else x.size
 
 
 def took(x: Exchange) -> Amounts:
     """What a request that is over really took: nothing, if no target was asked and no kept answer given."""
-    used = sum(one.usage.input + one.usage.output for one in x.attempts if one.state is not State.BEATEN)
+    used = 0
+    for one in x.attempts:
+        if one.state is not State.BEATEN:
+            used += one.usage.input + one.usage.output
     account = x.account
     counts = bool(x.attempts) or (account is not None and account.cache in GIVEN)
-    return Amounts(int(counts), used)
-
-
-def _wait(refusal: Refusal) -> float:
-    return refusal.wait
+    return int(counts), used, 0, used
 
 
 def _targeted(snapshot: Snapshot) -> frozenset[str]:

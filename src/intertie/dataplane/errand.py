@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 from msgspec.structs import replace
 
 from intertie.core.errors import GatewayError
-from intertie.core.routing.docket import Docket
 from intertie.core.routing.reach import reachable
 from intertie.core.routing.resolve import resolve
 from intertie.core.terms import Operation
@@ -76,8 +75,7 @@ def _may_go(x: Exchange, y: Exchange, body: bytes, d: Dataplane) -> bool:
         return False
     assert y.facts is not None
     assert y.docket is not None
-    unnoted = Docket(y.facts, y.docket.rules, noting=False)
-    return bool(reachable(y.call, y.caller, y.route, y.snapshot, d, unnoted, y.started).allowed)
+    return bool(reachable(y.call, y.caller, y.route, y.snapshot, d, y.docket.rules, y.started).allowed)
 
 
 class _Caught:

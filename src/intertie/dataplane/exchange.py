@@ -10,6 +10,7 @@ from intertie.core.errors import GatewayError
 from intertie.core.ledger import AttemptRecord, CallFacts, Considered, Settlement, State
 from intertie.core.policy.answers import Kept
 from intertie.core.policy.meters import Grant
+from intertie.core.policy.worst_case import Size
 from intertie.core.providers import Reader
 from intertie.core.routing.candidate import Candidate
 from intertie.core.routing.docket import Docket
@@ -29,8 +30,8 @@ class Exchange:
     __slots__ = (
         "account", "attempts", "body", "cache", "cache_key", "call", "caller", "committed", "cost", "deadline",
         "direct", "docket", "error", "facts", "gone", "headers", "holding", "id", "leads", "live", "operation", "plan",
-        "pulse", "race", "replayed", "restriction", "route", "running", "served", "settled", "shadow_of", "snapshot",
-        "started", "started_at", "state", "status", "stopped", "tries", "ttft", "upstream_seconds",
+        "pulse", "race", "replayed", "restriction", "route", "running", "served", "settled", "shadow_of", "size",
+        "snapshot", "started", "started_at", "state", "status", "stopped", "tries", "ttft", "upstream_seconds",
     )  # fmt: skip
 
     def __init__(self, request_id: str, operation: Operation, headers: Mapping[bytes, bytes], body: bytes) -> None:
@@ -73,10 +74,11 @@ class Exchange:
         self.settled = False
         self.account: Settlement | None = None
         """What the books got; written by `pipeline`."""
-        self.facts: CallFacts | None = None
-        """What rules may ask about the call; written by `facts`."""
+        self.size: Size | None = None
+        """How large the call is; written by `facts`. So are the next two."""
+        self.facts: CallFacts | None = None  # what rules may ask about the call
         self.docket: Docket | None = None
-        """The rules that apply to it; written by `facts`."""
+        """The rules that apply to it."""
         self.plan: tuple[Considered, ...] = ()
         """Each target that was considered, for the books; written by `placing`."""
         self.restriction = ""

@@ -11,12 +11,13 @@ import msgspec
 from intertie.core.errors import BadCall
 from intertie.core.ledger import CallFacts
 from intertie.core.policy.content import classes
+from intertie.core.policy.worst_case import size
 from intertie.core.routing import sticky
 from intertie.core.routing.docket import Docket
 from intertie.core.routing.rulebook import ruled
 from intertie.core.routing.rules import Rule
 from intertie.core.terms import Call
-from intertie.core.wire.openai_usage import BASE64, attachments, estimate_input
+from intertie.core.wire.openai_usage import BASE64, CONTENT_MEMBERS, attachments
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.parts import Dataplane
 
@@ -25,9 +26,9 @@ LONGEST_HEADER: Final = 400
 """Characters of a header that rules ask for: it is kept in the books."""
 
 _TAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/=@+-]{0,63}")
-_INTEGER: Final = msgspec.json.Decoder(int)
 _EMPTY: Final = (b"[]", b"null", b"{}")
 _PICTURES: Final = (b'"image_url"', b'"input_image"')
+_SCHEMA: Final = (b'"json_schema"',)
 _ESCAPE: Final = re.compile(rb'\\(?:u([0-9A-Fa-f]{4}(?:\\u[0-9A-Fa-f]{4})*)|([nrtbf"/\\]))')
 _SHORTEST_CONTENT: Final = 7
 """Bytes of the shortest member that can hold any class of content: an address with its quotation marks."""
@@ -40,7 +41,7 @@ _NOBODY: Final[frozenset[str]] = frozenset()
 
 
 def survey(x: Exchange, d: Dataplane, also: Sequence[Rule] = ()) -> None:
-    """Fill in the exchange's facts and docket; the rules `also` apply, whatever the facts are.
+    """Fill in the exchange's size, facts and docket; the rules `also` apply, whatever the facts are.
 
     Raises `BadCall` for tags that are none: they must not pass unheard.
     """
@@ -50,6 +51,7 @@ def survey(x: Exchange, d: Dataplane, also: Sequence[Rule] = ()) -> None:
     caller, call, route = x.caller, x.call, x.route
     book = d.rulebook(x.snapshot, caller.organisation)
     raw_tags = x.headers.get(b"x-intertie-tags")
+    measured = x.size = size(call)
     facts = CallFacts(
         key=caller.key_name,
         project=caller.project,
@@ -58,9 +60,9 @@ def survey(x: Exchange, d: Dataplane, also: Sequence[Rule] = ()) -> None:
         operation=call.operation,
         tags=tags(raw_tags) if raw_tags is not None else _NOBODY,
         headers=_headers(book.headers, x.headers) if book.headers else {},
-        needs=needs(call),
-        tokens=estimate_input(call.fields),
-        output=largest_output(call),
+        needs=needs(call, pictured=measured.pictured),
+        tokens=measured.estimate,
+        output=measured.least,
         content=_content(book.content, call) if book.content else _NOBODY,
         trust=caller.trust,
         at=x.started_at,
@@ -92,35 +94,23 @@ def tags(raw: bytes) -> frozenset[str]:
     return frozenset(tag.lower() for tag in found)
 
 
-def needs(call: Call) -> frozenset[str]:
-    """Capabilities without which the call cannot be answered: `tools`, `vision`, `json_schema`."""
+def needs(call: Call, *, pictured: bool = True) -> frozenset[str]:
+    """Capabilities without which the call cannot be answered: `tools`, `vision`, `json_schema`.
+
+    `pictured`: see `Size`.
+    """
     fields = call.fields
     found = []
-    for name in ("tools", "functions"):
-        if name in fields and bytes(fields[name]) not in _EMPTY:
-            found = ["tools"]
-    for name in ("messages", "input"):
-        if name in fields:
-            plain = _spelled(fields[name])
-            if _PICTURES[0] in plain or _PICTURES[1] in plain:
-                found.append("vision")
+    if ("tools" in fields and bytes(fields["tools"]) not in _EMPTY) or (
+        "functions" in fields and bytes(fields["functions"]) not in _EMPTY
+    ):
+        found.append("tools")
+    if pictured and any(name in fields and _has(fields[name], _PICTURES) for name in CONTENT_MEMBERS):
+        found.append("vision")
     shape = fields.get("response_format")
-    if shape is not None and b'"json_schema"' in _spelled(shape):
+    if shape is not None and _has(shape, _SCHEMA):
         found.append("json_schema")
     return frozenset(found) if found else _NOBODY
-
-
-def largest_output(call: Call) -> int | None:
-    """The smallest bound on output tokens that the caller gave; `None` if it gave none."""
-    bounds = []
-    for name in ("max_completion_tokens", "max_tokens"):
-        raw = call.fields.get(name)
-        if raw is not None:
-            try:
-                bounds.append(_INTEGER.decode(raw))
-            except msgspec.DecodeError:
-                continue
-    return min(bounds, default=None)
 
 
 def _headers(wanted: Iterable[str], sent: Mapping[bytes, bytes]) -> dict[str, str]:
@@ -143,7 +133,7 @@ def _content(wanted: frozenset[str], call: Call) -> frozenset[str]:
     for raw in call.fields.values():
         text = bytes(raw)
         if len(text) >= _SHORTEST_CONTENT:
-            found |= classes(_plain(text), wanted - found)
+            found |= classes(_plain(text), wanted - found if found else wanted)
     return found
 
 
@@ -155,10 +145,10 @@ def _plain(raw: bytes) -> bytes:
             kept.append(raw[at:start])
             at = end
         raw = b"".join((*kept, raw[at:]))
-    for _ in range(_NESTED):
-        if b"\\" not in raw:
-            break
+    nested = 0
+    while b"\\" in raw and nested < _NESTED:
         raw = _ESCAPE.sub(_unescaped, raw)
+        nested += 1
     return raw
 
 
@@ -169,9 +159,11 @@ def _unescaped(found: re.Match[bytes]) -> bytes:
     return letter if letter in b'"/\\' else b" "
 
 
-def _spelled(raw: msgspec.Raw) -> bytes:
-    """Raw JSON with letters for those escapes that need none, which no client that means well sends."""
+def _has(raw: msgspec.Raw, words: tuple[bytes, ...]) -> bool:
+    """Whether one of these words is in raw JSON, also with escapes for letters that need none: no client that means
+    well sends those.
+    """
     plain = bytes(raw)
-    if b"\\u00" not in plain or _SPELLED.search(plain) is None:
-        return plain
-    return _PLAIN_ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), plain)
+    if b"\\u00" in plain and _SPELLED.search(plain) is not None:
+        plain = _PLAIN_ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), plain)
+    return any(word in plain for word in words)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from intertie.core.policy.limits import AtCap, Level, Limit, Measure
@@ -13,15 +13,28 @@ from intertie.core.terms import Call, Caller, Route, Snapshot
 from intertie.core.wire.output_cap import CappedReader
 from intertie.dataplane.refusals import Shown, by_noun
 
+Place = tuple[str, str, str]
+"""A target as limits name it: organisation, name of the upstream, model."""
+
+
+class Claim(NamedTuple):
+    """What an attempt takes: of the budgets of the caller, and of the limits of one target."""
+
+    meters: Meters
+    priced: bool
+    """Whether a budget is among them, so that the price must be known."""
+    bounds: bool
+    """Whether the target's limits want the output bounded."""
+
 
 class Allowance(NamedTuple):
     """The limits of a caller on a route, sorted by when and how they are taken; `None` where there are none."""
 
-    rates: Meters | None = None
-    """Per minute, and calls at a time: taken by estimate when the request is admitted."""
-    quotas: Meters | None = None
-    """Requests and tokens per window: the most that is possible is taken when the request is admitted."""
-    budgets: Meters | None = None
+    entry: Meters | None = None
+    """All but money, taken when the request is admitted: rates by estimate, quotas at most."""
+    dated: bool = False
+    """Whether quotas are among them, so that the request's moment decides in which window it counts."""
+    budgets: tuple[Limit, ...] = ()
     """Money per window: taken for each attempt."""
     strict: Meters | None = None
     """Those budgets that refuse a call; the others let a cheaper target answer."""
@@ -33,18 +46,8 @@ class Allowance(NamedTuple):
     """Limits under which calls may wait for a turn."""
     shown: Shown = ()
     """The rates that headers tell of."""
-    idle: bool = True
-    """Nothing of it is taken at admission."""
-
-
-class Share(NamedTuple):
-    """The limits of a target: of its upstream, and of its model wherever it is served."""
-
-    rates: Meters | None
-    accounts: Meters | None
-    priced: bool
-    """Whether a budget is among them."""
-    bounds: bool
+    claims: dict[Place, Claim | None] = {}  # noqa: RUF012 (written by nobody while it is the default)
+    """What was found out by `claim`, by target."""
 
 
 NO_ALLOWANCE: Final = Allowance()
@@ -54,7 +57,7 @@ MakeMeters = Callable[[list[Limit]], Meters | None]
 class Holding:
     """What one request holds. Everything in it is settled once; `Gate` writes it."""
 
-    __slots__ = ("admitted", "allowed", "asked", "at", "bound", "claimed", "entered", "lines", "of", "size")
+    __slots__ = ("admitted", "allowed", "asked", "at", "bound", "claimed", "entered", "lines", "of")
 
     def __init__(self) -> None:
         self.allowed = NO_ALLOWANCE
@@ -62,7 +65,6 @@ class Holding:
         self.of: Snapshot | None = None
         self.at = 0.0
         """UTC seconds at which `claimed` was taken; the attempt begins then."""
-        self.size: Size | None = None
         self.bound: int | None = None
         """Output tokens of all choices that are let through; `None`: as many as come."""
         self.asked: Call | None = None
@@ -79,16 +81,25 @@ class Holding:
     def __repr__(self) -> str:
         return f"<Holding {len(self.admitted)} grants, {len(self.claimed)} for the next attempt>"
 
-    def capped(self, reader: Reader, call: Call) -> Reader:
+    def capped(self, reader: Reader, call: Call, size: Size | None) -> Reader:
         """The reader of an answer that ends where `bound` does."""
         assert self.bound is not None
-        return CappedReader(reader, call, self.bound, self.size.choices if self.size is not None else 1)
+        return CappedReader(reader, call, self.bound, size.choices if size is not None else 1)
 
 
 def allowance(
-    snapshot: Snapshot, caller: Caller, route: Route, meters: MakeMeters, *, shadow: bool = False
+    snapshot: Snapshot,
+    caller: Caller,
+    route: Route,
+    meters: MakeMeters,
+    targets: dict[Place, Claim | None],
+    *,
+    shadow: bool = False,
 ) -> Allowance:
-    """All limits that are known before a target is. Of a copy for a shadow target, no limit of the caller."""
+    """All limits that are known before a target is. Of a copy for a shadow target, no limit of the caller.
+
+    `targets` has the claims of all allowances without budgets, which have them in common.
+    """
     organisation = caller.organisation
     holders = (
         (Level.ORGANISATION, organisation),
@@ -103,32 +114,40 @@ def allowance(
         if not (shadow and level.of_caller)
         for limit in snapshot.limits.get((organisation, level, holder), ())
     ]
-    budgets = [limit for limit in found if limit.is_account and limit.measure is Measure.MONEY]
-    rates = meters([limit for limit in found if not limit.is_account])
+    budgets = tuple(limit for limit in found if _is_budget(limit))
+    entry = meters([limit for limit in found if not _is_budget(limit)])
     return Allowance(
-        rates=rates,
-        quotas=meters([limit for limit in found if limit.is_account and limit.measure is not Measure.MONEY]),
-        budgets=meters(budgets),
+        entry=entry,
+        dated=entry is not None and bool(entry.sums),
+        budgets=budgets,
         strict=meters([limit for limit in budgets if limit.at_cap is AtCap.REFUSE]),
         output=snapshot.max_output.get((organisation, caller.project), DEFAULT_OUTPUT),
-        bounds=any(limit.is_account and limit.measure is not Measure.REQUESTS for limit in found),
+        bounds=_bounds(found),
         queues=tuple(limit for limit in found if limit.wait > 0),
-        shown=by_noun(rates),
-        idle=len(budgets) == len(found),
+        shown=by_noun(entry),
+        claims={} if budgets else targets,
     )
 
 
-def share(snapshot: Snapshot, target: tuple[str, str, str], meters: MakeMeters) -> Share | None:
-    """All limits of one target: organisation, name of the upstream, model. `None` if there are none."""
+def limits_of(snapshot: Snapshot, target: Place) -> tuple[Limit, ...]:
+    """All limits of one target."""
     organisation, upstream, model = target
     held = snapshot.limits.get((organisation, Level.UPSTREAM, upstream), ())
-    found: tuple[Limit, ...] = (*held, *snapshot.limits.get((organisation, Level.MODEL, model), ()))
-    if not found:
+    return (*held, *snapshot.limits.get((organisation, Level.MODEL, model), ()))
+
+
+def claim(allowed: Allowance, target: Sequence[Limit], meters: MakeMeters) -> Claim | None:
+    """What an attempt takes under this allowance at a target with these limits. `None` if nothing."""
+    made = meters([*allowed.budgets, *target])
+    if made is None:
         return None
-    accounts = [limit for limit in found if limit.is_account]
-    return Share(
-        rates=meters([limit for limit in found if not limit.is_account]),
-        accounts=meters(accounts),
-        priced=any(limit.measure is Measure.MONEY for limit in accounts),
-        bounds=any(limit.measure is not Measure.REQUESTS for limit in accounts),
-    )
+    return Claim(made, priced=any(map(_is_budget, (*allowed.budgets, *target))), bounds=_bounds(target))
+
+
+def _is_budget(limit: Limit) -> bool:
+    return limit.is_account and limit.measure is Measure.MONEY
+
+
+def _bounds(limits: Sequence[Limit]) -> bool:
+    """Whether these limits cannot be kept without knowing how long an output may become."""
+    return any(limit.is_account and limit.measure is not Measure.REQUESTS for limit in limits)

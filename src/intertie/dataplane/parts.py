@@ -12,6 +12,7 @@ from intertie.core.providers import Adapter
 from intertie.core.routing.credentials import CredentialBook
 from intertie.core.routing.health import HealthBook
 from intertie.core.routing.hedging import Hedges
+from intertie.core.routing.reach import Reaches
 from intertie.core.routing.retry_budget import RetryBudgets
 from intertie.core.routing.room import OFFLINE, Room
 from intertie.core.routing.rulebook import RuleBook, RuleBooks
@@ -63,6 +64,7 @@ class Dataplane:
         self.health = HealthBook(self.rng)
         self.traffic = Traffic()
         self._rulebooks = RuleBooks()
+        self.reaches = Reaches()
         self.credentials = CredentialBook()
         self.budgets = RetryBudgets()
         self.hedges = Hedges()

@@ -54,31 +54,38 @@ def refused(refusal: Refusal) -> GatewayError:
     return error
 
 
-Shown = tuple[tuple[bytes, tuple[Bucket, ...]], ...]
+Shown = tuple[tuple[bytes, Bucket, tuple[Bucket, ...]], ...]
 """Rates that headers tell of: the shape of a noun's lines, and the rates of which the tightest fills it."""
 
 
 def rate_lines(shown: Shown, now: float) -> bytes:
     """`x-ratelimit-*` header lines: for each noun, of the rate that leaves least. `now` is monotonic seconds."""
     lines, moment = b"", int(now * 1e9)
-    for shape, buckets in shown:
+    for shape, first, others in shown:
         # In line, since every answer has them: what `Bucket.remaining` and `Bucket.reset` say.
-        least, limit, owed = -1, 0, 0
-        for bucket in buckets:
+        limit = first.limit
+        owed = first.due - moment * limit
+        left = first.full - owed
+        for bucket in others:
             owing = bucket.due - moment * bucket.limit
-            left = (bucket.full - owing) // MINUTE if owing > 0 else bucket.limit
-            if left < least or least < 0:
-                least, limit, owed = (left if left > 0 else 0), bucket.limit, owing  # noqa: FURB136 (see above)
-        milliseconds = -(-owed // (limit * 1_000_000)) if owed > 0 and limit else 0
-        lines += shape % (limit, least, span(milliseconds))
+            if bucket.full - owing < left:
+                limit, owed, left = bucket.limit, owing, bucket.full - owing
+        if owed <= 0:
+            lines += shape % (limit, limit, b"0ms")
+        else:
+            milliseconds = -(-owed // (limit * 1_000_000)) if limit else 0
+            lines += shape % (limit, left // MINUTE if left > 0 else 0, span(milliseconds))
     return lines
 
 
 def by_noun(rates: Meters | None) -> Shown:
     """The rates that headers tell of."""
-    held = rates.rates if rates is not None else ()
-    found = ((shape, tuple(bucket for one, bucket, _ in held if one.measure is measure)) for measure, shape in _SHAPES)
-    return tuple((shape, buckets) for shape, buckets in found if buckets)
+    shown: list[tuple[bytes, Bucket, tuple[Bucket, ...]]] = []
+    for measure, shape in _SHAPES:
+        buckets = [bucket for one, bucket, _ in (rates.rates if rates is not None else ()) if one.measure is measure]
+        if buckets:
+            shown.append((shape, buckets[0], tuple(buckets[1:])))
+    return tuple(shown)
 
 
 def span(milliseconds: int) -> bytes:

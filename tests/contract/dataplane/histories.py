@@ -11,6 +11,7 @@ from intertie.core.errors import GatewayError
 from intertie.core.ledger import State
 from intertie.core.policy.limits import Measure
 from intertie.core.policy.windows import window
+from intertie.core.policy.worst_case import size
 from intertie.core.terms import Caller, Operation, Route, Usage
 from intertie.dataplane.account import close_attempt, opening, settlement
 from intertie.dataplane.exchange import Attempt, Exchange
@@ -32,6 +33,7 @@ class World(Setting):
         x = Exchange(f"req_{self._count}", Operation.CHAT, {}, b"")
         x.caller = CALLERS[tape.below(4) or 3 + tape.below(3)]
         x.call = CALLS[tape.below(len(CALLS))]
+        x.size = size(x.call)
         x.route = Route(x.caller.organisation, ("r1", "r2")[tape.below(2)], ())
         x.snapshot = self.source.current
         x.shadow_of = "req_0" if tape.below(8) == 0 else ""
@@ -232,9 +234,9 @@ class World(Setting):
     def _must_be_short(self, x: Exchange, error: GatewayError) -> None:
         """A refusal has a reason, and says when to come back or not to."""
         assert error.retry_after is None or error.retry_after > 0
-        if error.code != "insufficient_quota" or x.holding is None or x.holding.size is None:
+        if error.code != "insufficient_quota" or x.holding is None or x.size is None:
             return
-        most = x.holding.size.largest + _bound(x)
+        most = x.size.largest + _bound(x)
         short = False
         for limit, organisation in self.limits.values():
             if limit.per is None or organisation != _caller(x).organisation:

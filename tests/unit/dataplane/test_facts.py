@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from intertie.core.errors import BadCall
 from intertie.core.routing.rules import Rule, When, Wish
 from intertie.core.terms import Call, Dialect, Operation, Trust
-from intertie.dataplane.facts import MOST_TAGS, largest_output, needs, tags
+from intertie.dataplane.facts import MOST_TAGS, needs, tags
 from intertie.dataplane.pipeline import serve
 from tests.support.playbook import CALLER, Playbook, Script
 from tests.unit.core.routing.grid import room
@@ -62,13 +62,6 @@ def test_a_need_is_read_however_its_name_is_spelled(name: str) -> None:
     made = call()
     assert needs(replace(made, fields={field: raw}))
     assert not needs(replace(made, fields={field: talk}))
-
-
-def test_the_smallest_bound_of_output_counts() -> None:
-    """One that is no number is the upstream's to refuse."""
-    assert largest_output(call(max_tokens=50, max_completion_tokens=20)) == 20
-    assert largest_output(call(max_tokens="many")) is None
-    assert largest_output(call()) is None
 
 
 def ruled(*rules: Rule, upstreams: int = 2) -> Playbook:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from intertie.core.policy.limits import Amounts, AtCap, Level, Limit, Measure
+from intertie.core.policy.limits import AtCap, Level, Limit, Measure
 from tests.support.copies import asked, mirrored, outcomes, whole
 from tests.support.playbook import LATER, total
 
@@ -78,6 +78,6 @@ async def test_a_copy_does_not_wait_for_a_place() -> None:
     play = mirrored([whole()], [whole()])
     play.limit(limit)
     await play.run()
-    play.dataplane.gate.counters.meters((limit,), 0.0, 0.0).take(Amounts(), 0.0, 0.0)  # somebody else's call
+    play.dataplane.gate.counters.meters((limit,), 0.0, 0.0).take((1, 0, 0, 0), 0.0, 0.0)  # somebody else's call
     await play.copied()
     assert (asked(play), outcomes(play)) == ([], {"concurrency_exceeded": 1})

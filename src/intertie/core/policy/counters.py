@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from intertie.core.policy.account import Account
 from intertie.core.policy.bucket import Bucket
-from intertie.core.policy.limits import Amounts, Limit, Measure
+from intertie.core.policy.limits import NOTHING, Limit, Measure
 from intertie.core.policy.meters import Grant, Meters, Places, Tell, which
 from intertie.core.policy.windows import Window, window
 
@@ -84,8 +84,8 @@ class Counters:
         if any(grant.counts(account) for grant in grants) or not span.start <= began < span.end:
             return
         if not grants:
-            grants.append(Grant(self.meters((), 0.0, 0.0), Amounts(0), []))
-        grants[0].later.append((account, which(limit), span))
+            grants.append(Grant(self.meters((), 0.0, 0.0), NOTHING, []))
+        grants[0].later += ((account, which(limit), span),)
 
     def turn(self, account: Account, at: float) -> None:
         """The window of an account is over: the one of this moment begins."""

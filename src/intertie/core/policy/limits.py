@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -87,12 +87,15 @@ def limit_id(level: Level, holder: str, measure: Measure, per: Per | None) -> st
     return f"{level}:{holder}:{measure}:{per or 'rate'}"
 
 
-class Amounts(NamedTuple):
-    """What a call takes, at most before it runs and exactly after."""
+Amounts = tuple[int, int, int, int]
+"""What a call takes, at most before it runs and exactly after: requests, tokens, micro-units and tokens once more.
 
-    requests: int = 1
-    tokens: int = 0
-    money: int = 0
+Rates of tokens count the first of these, before a call runs as many as are likely; quotas of tokens count the last, as
+many as are possible. It is a plain tuple because every call makes several.
+"""
+REQUESTS, TOKENS, MONEY, MOST = range(4)
+"""The places in `Amounts`."""
+NOTHING: Final[Amounts] = (0, 0, 0, 0)
 
 
 class Sums(NamedTuple):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from intertie.core.policy.account import Account
 from intertie.core.policy.bucket import MINUTE, Bucket
-from intertie.core.policy.limits import Amounts, Limit, Measure
+from intertie.core.policy.limits import MONEY, MOST, REQUESTS, TOKENS, Amounts, Limit, Measure
 from intertie.core.policy.windows import Window
 
 
@@ -54,7 +54,7 @@ class Grant:
         self.amounts = amounts
         self.windows = windows
         """Of `meters.sums`, one each."""
-        self.later: list[tuple[Account, int, Window]] = []
+        self.later: tuple[tuple[Account, int, Window], ...] = ()
         """Accounts that came after it, of which it holds nothing and towards which it counts when it ends."""
         self.open = True
 
@@ -96,31 +96,42 @@ class Meters:
 
     def take(self, amounts: Amounts, now: float, at: float) -> Grant | None:
         """Hold `amounts` of every limit, or of none: then `refusal` says why."""
+        fits = True  # nobody sees what is taken too much, since nothing waits until it is given back
         for places in self.places:
-            if places.running >= places.most:
-                return None
+            places.running += 1
+            if places.running > places.most:
+                fits = False
         moment = int(now * 1e9)
         for _, bucket, which in self.rates:
             base = moment * bucket.limit
-            if bucket.due < base:  # noqa: PLR1730 (a call costs as much as all the rest)
-                bucket.due = base
-            if bucket.due + amounts[which] * MINUTE > base + bucket.full:
-                return None
+            due = bucket.due
+            if due < base:  # noqa: PLR1730 (a call costs as much as all the rest)
+                due = base
+            bucket.due = due = due + amounts[which] * MINUTE
+            if due > base + bucket.full:
+                fits = False
+        windows = []
         for account, which in self.sums:
             if at >= account.window.end:
                 self._turn(account, at)
             amount = amounts[which]
-            if amount > 0 and account.spent + account.reserved + amount > account.cap:
-                return None
-        for places in self.places:
-            places.running += 1
-        for _, bucket, which in self.rates:
-            bucket.due += amounts[which] * MINUTE
-        windows = []
-        for account, which in self.sums:
-            account.reserved += amounts[which]
+            account.reserved = held = account.reserved + amount
+            if held + account.spent > account.cap and amount > 0:
+                fits = False
             windows.append(account.window)
-        return Grant(self, amounts, windows)
+        if fits:
+            return Grant(self, amounts, windows)
+        self._undo(amounts)
+        return None
+
+    def _undo(self, amounts: Amounts) -> None:
+        """Give back what was taken just now."""
+        for places in self.places:
+            places.running -= 1
+        for _, bucket, which in self.rates:
+            bucket.due -= amounts[which] * MINUTE
+        for account, which in self.sums:
+            account.reserved -= amounts[which]
 
     def refusal(self, amounts: Amounts, now: float, at: float) -> Refusal | None:
         """The limit without room that takes longest to have some; takes nothing."""
@@ -142,11 +153,13 @@ class Meters:
         taken = grant.amounts
         for places in self.places:
             places.running -= 1
+        moment = int(now * 1e9)
         for _, bucket, which in self.rates:
             excess = actual[which] - taken[which]
-            if excess:
-                bucket.take(excess, now)
-        for (account, which), held_in in zip(self.sums, grant.windows, strict=True):
+            if excess:  # what was used is used, whether it fits or not
+                base, due = moment * bucket.limit, bucket.due
+                bucket.due = (max(base, due)) + excess * MINUTE
+        for (account, which), held_in in zip(self.sums, grant.windows):  # noqa: B905 (as long, and on every call's path)
             if held_in is account.window:
                 account.reserved -= taken[which]
                 account.spent += actual[which]
@@ -181,8 +194,11 @@ class Meters:
 
 def which(limit: Limit) -> int:
     """Where in `Amounts` stands what a limit counts."""
-    measure = limit.measure
-    return 0 if measure is Measure.REQUESTS else 1 if measure is Measure.TOKENS else 2
+    if limit.measure is Measure.REQUESTS:
+        return REQUESTS
+    if limit.measure is Measure.MONEY:
+        return MONEY
+    return MOST if limit.is_account else TOKENS
 
 
 def _wait(refusal: Refusal) -> float:

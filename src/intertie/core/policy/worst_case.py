@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
 from intertie.core.errors import BadCall
 from intertie.core.pricing import MAX_TOKENS, PER
 from intertie.core.terms import Call, Operation, Price
-from intertie.core.wire.openai_usage import BASE64, attachments, estimate_input
+from intertie.core.wire.openai_usage import (
+    BASE64,
+    BYTES_PER_TOKEN,
+    CONTENT_MEMBERS,
+    TEXT_MEMBERS,
+    TOKENS_PER_ATTACHMENT,
+    attachments,
+)
 
 DEFAULT_OUTPUT: Final = 4096
 """Output tokens of a call that must be bounded and does not say, unless its project does."""
 
 _PICTURE: Final = b'"image_url"'
+_IMAGE: Final = b"image"
 _ESCAPE: Final = b"\\u"
+"""Without either of them there is no picture."""
 _PICTURE_ESCAPED: Final = re.compile(
     b'"' + b"".join(rb"(?:%c|\\u00%02x)" % (letter, letter) for letter in b"image_url") + b'"', re.IGNORECASE
 )
@@ -25,61 +34,91 @@ _PICTURE_ESCAPED: Final = re.compile(
 _TOKENS_PER_PICTURE: Final = 3200
 _INTEGER: Final[msgspec.json.Decoder[int | None]] = msgspec.json.Decoder(int | None)
 _LIST: Final = re.compile(rb'\[\s*(["\[])')
-_NAMES: Final = ("max_tokens", "max_completion_tokens")
-"""Of the bound on output; text completions know the first one only."""
-_CHOICES: Final = ("n", "best_of")
-_CONTENT: Final = ("messages", "input")
 _MALFORMED: Final = (msgspec.DecodeError, RecursionError)
+_TEXT, _CONTENT, _BOUND, _CHOICES = range(4)
+_MEMBERS: Final = {
+    **dict.fromkeys(TEXT_MEMBERS, _TEXT),
+    **dict.fromkeys(CONTENT_MEMBERS, _CONTENT),
+    **dict.fromkeys(("max_tokens", "max_completion_tokens"), _BOUND),
+    **dict.fromkeys(("n", "best_of"), _CHOICES),
+}
+"""What a member of a call says about its size."""
 
 
-class Size(NamedTuple):
+class Size(msgspec.Struct, frozen=True, gc=False):
     """A call's size in tokens."""
 
     estimate: int
     """Of its input, as likely."""
     largest: int
     """Of its input, at most: no tokeniser makes more than one token of a byte of the body."""
-    declared: int | None
-    """Of the output of one choice, as far as the caller allows; `None`: not said."""
-    choices: int
+    likely: int
+    """Of it and its answer, as far as anybody can say before it runs."""
+    declared: int | None = 0
+    """Of the output of one choice, as far as the caller allows; `None`: not said. Of two bounds the larger counts, for
+    the provider chooses which one holds."""
+    least: int | None = None
+    """The smallest of these bounds, if any."""
+    choices: int = 1
     """Outputs it asks for."""
+    odd: str = ""
+    """A member that should be a number of tokens or choices and is none."""
+    pictured: bool = False
+    """Whether pictures may be in it."""
 
     def output(self, default: int) -> int:
         """Output tokens of all choices together, at most."""
         return (default if self.declared is None else self.declared) * self.choices
 
 
-def size(call: Call, estimate: int | None = None) -> Size:
-    """How large a call and its answer may be, `estimate` being its input's if somebody has counted already.
-
-    Raises `BadCall` for a number of tokens or choices that is none.
-    """
-    fields = call.fields
-    estimate = estimate_input(fields) if estimate is None else estimate
-    # All of the body, since nobody knows which members a provider shows to its model; pictures by their number.
-    largest = call.size
-    for name in _CONTENT:
-        if name in fields:
-            content = bytes(fields[name])
-            if _PICTURE in content or _ESCAPE in content:
-                largest += _pictures(content) * _TOKENS_PER_PICTURE
-            if BASE64 in content:
-                largest -= sum(one.end - one.start for one in attachments(content) if one.picture)
+def size(call: Call) -> Size:
+    """How large a call and its answer may be. Read in one pass, since every call is."""
+    largest, read, attached = call.size, 0, 0
+    declared: int | None = None
+    least: int | None = None
+    choices, odd, pictured = 1, "", False
+    for name, raw in call.fields.items():
+        kind = _MEMBERS.get(name)
+        if kind is None:
+            continue
+        content = bytes(raw)
+        if kind < _BOUND:
+            read += len(content)
+            if kind == _CONTENT:
+                # All of the body, since nobody knows which members a provider shows to its model; pictures by number.
+                if _IMAGE in content or _ESCAPE in content:
+                    pictured = True
+                    largest += _pictures(content) * _TOKENS_PER_PICTURE
+                if BASE64 in content:
+                    for one in attachments(content):
+                        read -= one.end - one.start
+                        largest -= one.end - one.start if one.picture else 0
+                        attached += 1
+            continue
+        value = _count(content, kind)
+        if value is None:
+            odd = name if content != b"null" else odd
+        elif kind == _CHOICES:
+            choices = max(choices, value)
+        elif name == "max_tokens" or call.operation is Operation.CHAT:  # text completions know the first name only
+            declared = value if declared is None else max(declared, value)
+            least = value if least is None else min(least, value)
+    estimate = read // BYTES_PER_TOKEN + attached * TOKENS_PER_ATTACHMENT
     largest = max(largest, estimate)
     if call.operation is Operation.EMBEDDING:
-        return Size(estimate, largest, 0, 1)
-    declared: int | None = None
-    names = _NAMES if call.operation is Operation.CHAT else _NAMES[:1]
-    for name in names:  # of two bounds the larger counts: the provider chooses which one holds
-        if name in fields and (given := _count(fields[name], name, 0)) is not None:
-            declared = given if declared is None else max(declared, given)
-    choices = 1
-    for name in _CHOICES:
-        if name in fields:
-            choices = max(choices, _count(fields[name], name, 1) or 1)
+        return Size(estimate, largest, estimate, pictured=pictured)
     if call.operation is Operation.COMPLETION:
-        choices *= _prompts(fields)
-    return Size(estimate, largest, declared, choices)
+        choices *= _prompts(call.fields)
+    return Size(estimate, largest, estimate + (declared or 0) * choices, declared, least, choices, odd, pictured)
+
+
+def sound(measured: Size) -> Size:
+    """The same. Raises `BadCall` if the caller's own numbers are none, so that nobody can say how large the call is."""
+    if measured.odd:
+        name = measured.odd
+        least = 1 if _MEMBERS[name] == _CHOICES else 0
+        raise BadCall(f"'{name}' must be a whole number, {least} or more.", param=name, code="invalid_type")
+    return measured
 
 
 def largest_cost(size: Size, output: int, price: Price) -> int:
@@ -100,14 +139,13 @@ def _pictures(content: bytes) -> int:
     return content.count(_PICTURE)
 
 
-def _count(raw: msgspec.Raw, name: str, least: int) -> int | None:
+def _count(content: bytes, kind: int) -> int | None:
+    """The number; `None` if it is none, or none that counts so much."""
     try:
-        value: int | None = _INTEGER.decode(raw)
+        value = _INTEGER.decode(content)
     except _MALFORMED:
-        value = -1
-    if value is not None and not least <= value <= MAX_TOKENS:
-        raise BadCall(f"'{name}' must be a whole number, {least} or more.", param=name, code="invalid_type")
-    return value
+        return None
+    return value if value is not None and (kind == _CHOICES) <= value <= MAX_TOKENS else None
 
 
 def _prompts(fields: Mapping[str, msgspec.Raw]) -> int:

@@ -33,7 +33,7 @@ class Candidate(msgspec.Struct, frozen=True):
     rule: str = ""
     """What rules say of it, for people."""
     latency: float | None = None
-    """Measured seconds to the first output, where a rule asks."""
+    """Measured seconds to the first output, where a rule asks; 0: not measured."""
     setback: int = 0
     """See `core.terms.Considered`."""
 

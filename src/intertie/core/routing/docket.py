@@ -19,7 +19,7 @@ LONGEST: Final = 160
 class Docket:
     """One call's rules and what was decided about each of its targets. Filled by `plan`, also when that fails."""
 
-    __slots__ = ("_out", "_placed", "_timed", "conversation", "exploring", "facts", "held", "noting", "rules")
+    __slots__ = ("_out", "_placed", "conversation", "exploring", "facts", "held", "noting", "rules")
 
     def __init__(
         self,
@@ -41,7 +41,6 @@ class Docket:
         self.exploring = exploring
         self.noting = noting
         """Whether anybody will read what is written down."""
-        self._timed: bool | None = None
         self._placed: list[Considered] = []
         self._out: list[Considered] = []
 
@@ -50,11 +49,11 @@ class Docket:
         """Every target, in the order of asking, then those that are not asked."""
         return tuple((self._placed + self._out)[:MOST])
 
-    def out(self, one: Candidate, why: str, latency: float | None = None) -> None:
+    def out(self, one: Candidate, why: str) -> None:
         """A target is not asked, whatever rules say."""
         if self.noting:
             self._out.append(
-                Considered(one.upstream.name, one.target.model, why[:LONGEST], allowed=False, latency=latency)
+                Considered(one.upstream.name, one.target.model, why[:LONGEST], allowed=False, latency=one.latency)
             )
 
     def unknown(self, upstream: str, model: str, why: str) -> None:
@@ -74,21 +73,14 @@ class Docket:
         for number, one in enumerate(order):
             self._placed.append(self._row(one, places.get(one.key, len(places) + number), allowed=True))
 
-    @property
-    def timed(self) -> bool:
-        """Whether some rule asks how fast targets are."""
-        if self._timed is None:
-            self._timed = any(rule.asks_latency for rule in self.rules)
-        return self._timed
-
     def _row(self, one: Candidate, base: float, *, allowed: bool) -> Considered:
         return Considered(
             upstream=one.upstream.name,
             model=one.target.model,
-            why="; ".join(filter(None, (one.rule, one.why)))[:LONGEST],
+            why=(f"{one.rule}; {one.why}" if one.rule and one.why else one.rule or one.why)[:LONGEST],
             score=one.score,
             allowed=allowed,
             base=base,
             setback=one.setback,
-            latency=(one.latency or 0.0) if self.timed else None,
+            latency=one.latency,
         )

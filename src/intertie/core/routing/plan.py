@@ -14,7 +14,7 @@ from intertie.core.routing.candidate import Candidate, TargetKey
 from intertie.core.routing.docket import Docket
 from intertie.core.routing.health import HealthBook, Standing
 from intertie.core.routing.known import Known
-from intertie.core.routing.reach import nothing, reachable
+from intertie.core.routing.reach import Reaches, nothing
 from intertie.core.routing.resolve import ANY
 from intertie.core.routing.room import OFFLINE, Room
 from intertie.core.routing.sharing import shared
@@ -38,7 +38,12 @@ _STRATEGIES: Final = load()
 
 
 class Conditions(Protocol):
-    """What planning needs besides the call; the data plane has all three."""
+    """What planning needs besides the call; the data plane has it all."""
+
+    @property
+    def reaches(self) -> Reaches:
+        """What calls may reach, as far as that was found out before."""
+        ...
 
     @property
     def health(self) -> HealthBook:
@@ -98,7 +103,11 @@ def plan(
     `docket` brings the rules and takes down what became of each target, also if nothing is left.
     Raises `NoEligibleTarget` if no target is allowed, `NoTarget` with `retry_after` if none can be asked now.
     """
-    reach = reachable(call, caller, route, snapshot, conditions, docket, now)
+    rules = docket.rules if docket is not None else ()
+    reach = conditions.reaches.of(call, caller, route, snapshot, conditions, rules, now)
+    if reach.refused and docket is not None:
+        for out in reach.refused:
+            docket.unknown(*out)
     planner = _Planner(call, route, conditions, now, docket)
     order: Sequence[Candidate] = ()
     base: Sequence[Candidate] = ()
@@ -123,7 +132,7 @@ class _Planner:
         self._now = now
         self._docket = docket
 
-    def decided(self, eligible: list[Candidate]) -> tuple[Sequence[Candidate], Sequence[Candidate]]:
+    def decided(self, eligible: Sequence[Candidate]) -> tuple[Sequence[Candidate], Sequence[Candidate]]:
         """The order in which to ask, and the order before rules' preferences and setbacks. Raises `NoTarget`."""
         eligible, away = _open(eligible, self._conditions)
         for one in away:
@@ -174,7 +183,7 @@ class _Planner:
         health = self._conditions.health
         asked = [one for one in found if health.standing(one.key, self._now) is Standing.READY]
         for one in (*away, *(one for one in found if one not in asked)):
-            self._docket.out(one, one.rule, one.latency)
+            self._docket.out(one, one.rule)
         known = self._known(exploring=False)
         scored = _STRATEGIES[self._route.strategy].order(asked, self._call, known, self._conditions.rng)
         told = [replace(one, why="", setback=_FULL if _is_full(one) else 0) for one in scored]
@@ -198,7 +207,7 @@ class _Planner:
     def _ordered(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """By the operator's strategy, equal nodes shared among themselves, and a conversation where it was."""
         docket, conditions = self._docket, self._conditions
-        if len(candidates) < 2 and (docket is None or not docket.noting):
+        if len(candidates) < 2 and (docket is None or not docket.noting or len(self._route.targets) == 1):
             return candidates
         strategy = _STRATEGIES[self._route.strategy]
         order = strategy.order(candidates, self._call, self._known(exploring=True), conditions.rng)
@@ -254,13 +263,13 @@ class _Planner:
 
     def _out(self, one: Candidate, why: str) -> None:
         if self._docket is not None:
-            self._docket.out(one, why, one.latency)
+            self._docket.out(one, why)
 
     def _all_out(self, ones: Iterable[Candidate]) -> None:
         """These are not asked because of their health."""
         if self._docket is not None and self._docket.noting:
             for one in ones:
-                self._docket.out(one, self._conditions.health.reason(one.key), one.latency)
+                self._docket.out(one, self._conditions.health.reason(one.key))
 
 
 def _open(eligible: Sequence[Candidate], conditions: Conditions) -> tuple[list[Candidate], list[Candidate]]:

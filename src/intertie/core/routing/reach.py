@@ -6,28 +6,41 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
+from msgspec.structs import replace
+
 from intertie.core.errors import NoEligibleTarget
 from intertie.core.routing.candidate import Candidate
-from intertie.core.routing.docket import Docket
 from intertie.core.routing.rules import Rule, TargetFacts, judge
 from intertie.core.routing.traffic import Traffic
-from intertie.core.terms import Call, Caller, Operation, Route, Snapshot, Target, Upstream
+from intertie.core.terms import Call, Caller, Operation, Route, Snapshot, Trust, Upstream
 
 INELIGIBLE_WAIT: Final = 60.0
 """Retry-After when nothing is allowed: people decide when that changes."""
 _NAMED: Final = 3
 """Rules that an error names, at most."""
+_REMEMBERED: Final = 1024
+"""Kinds of calls of which is kept what they reach."""
+_ALONE: Final = "the only target"
 _NONE: Final[frozenset[str]] = frozenset()
 
 
 class Reach(NamedTuple):
     """Whom a call may reach."""
 
-    allowed: list[Candidate]
-    ruled: list[Candidate]
+    allowed: Sequence[Candidate]
+    ruled: Sequence[Candidate]
     """Those that rules alone forbid it."""
-    refusals: list[str]
-    """Why not the others."""
+    refused: Sequence[Refused]
+    """The others."""
+
+
+class Refused(NamedTuple):
+    """A target that is out of reach whatever rules say."""
+
+    upstream: str
+    """Its name, or its id if that is none of the caller's business."""
+    model: str
+    why: str
 
 
 class Conditions(Protocol):
@@ -43,20 +56,64 @@ class Conditions(Protocol):
         ...
 
 
+class Reaches:
+    """What calls of each kind may reach, remembered while the configuration stays. Event loop only."""
+
+    __slots__ = ("_found", "_of")
+
+    def __init__(self) -> None:
+        self._of: Snapshot | None = None
+        self._found: dict[tuple[str, str, Operation, Trust, int], _Found] = {}
+
+    def __repr__(self) -> str:
+        return f"<Reaches {len(self._found)}>"
+
+    def of(
+        self,
+        call: Call,
+        caller: Caller,
+        route: Route,
+        snapshot: Snapshot,
+        conditions: Conditions,
+        rules: Sequence[Rule],
+        now: float,
+    ) -> Reach:
+        """The same as `reachable`. Rules that ask how fast targets are have another answer every moment."""
+        if self._of is not snapshot:
+            self._of = snapshot
+            self._found.clear()
+        place = caller.organisation, route.model
+        kind = (*place, call.operation, caller.trust, id(rules))
+        known = self._found.get(kind)
+        if known is not None and known.rules is rules and known.route is route:
+            return known.reach
+        found = reachable(call, caller, route, snapshot, conditions, rules, now)
+        if snapshot.routes.get(place) is route and not any(rule.asks_latency for rule in rules):
+            if len(self._found) >= _REMEMBERED:
+                self._found.clear()
+            self._found[kind] = _Found(route, rules, found)
+        return found
+
+
+class _Found(NamedTuple):
+    route: Route
+    rules: Sequence[Rule]
+    reach: Reach
+
+
 def reachable(
     call: Call,
     caller: Caller,
     route: Route,
     snapshot: Snapshot,
     conditions: Conditions,
-    docket: Docket | None,
+    rules: Sequence[Rule],
     now: float,
 ) -> Reach:
-    """The targets this call may ever reach, in the route's order; and whom it may not, and why."""
+    """The targets this call may ever reach under these rules, in the route's order; and whom it may not, and why."""
     allowed: list[Candidate] = []
     ruled: list[Candidate] = []
-    refusals: list[str] = []
-    rules = docket.rules if docket is not None else ()
+    refused: list[Refused] = []
     for position, target in enumerate(route.targets):
         upstream = snapshot.upstreams.get(target.upstream)
         if upstream is None or not upstream.organisation == route.organisation == caller.organisation:
@@ -68,17 +125,16 @@ def reachable(
         elif not conditions.speaks(upstream.provider, call.operation):
             why = f"without {call.operation}"
         else:
-            one = Candidate(target, upstream, position=position)
+            one = Candidate(target, upstream, position=position, why=_ALONE if len(route.targets) == 1 else "")
             if rules:
                 one, fits = _ruled(one, rules, snapshot, conditions, now)
                 (allowed if fits else ruled).append(one)
             else:
                 allowed.append(one)
             continue
-        refusals.append(why)
-        if docket is not None and docket.noting:
-            _write_down(docket, upstream, target, caller, why)
-    return Reach(allowed, ruled, refusals)
+        own = upstream is not None and upstream.organisation == caller.organisation
+        refused.append(Refused(upstream.name if own and upstream is not None else target.upstream, target.model, why))
+    return Reach(allowed, ruled, refused)
 
 
 def facts_of(upstream: Upstream, model: str, snapshot: Snapshot, latency: float | None) -> TargetFacts:
@@ -98,29 +154,18 @@ def _ruled(
     one: Candidate, rules: Sequence[Rule], snapshot: Snapshot, conditions: Conditions, now: float
 ) -> tuple[Candidate, bool]:
     """The candidate with what rules say of it, and whether they allow it."""
-    latency = conditions.traffic.first_output(one.key, now)
+    timed = any(rule.asks_latency for rule in rules)
+    latency = conditions.traffic.first_output(one.key, now) if timed else None
     verdict = judge(rules, facts_of(one.upstream, one.target.model, snapshot, latency))
-    made = Candidate(
-        target=one.target,
-        upstream=one.upstream,
-        position=one.position,
-        preferred=verdict.preferred,
-        rule=verdict.why,
-        latency=latency,
-    )
+    told = (latency or 0.0) if timed else None
+    made = replace(one, preferred=verdict.preferred, rule=verdict.why, latency=told)
     return made, verdict.allowed
-
-
-def _write_down(docket: Docket, upstream: Upstream | None, target: Target, caller: Caller, why: str) -> None:
-    """Names of other organisations' upstreams are nobody's business here."""
-    own = upstream is not None and upstream.organisation == caller.organisation
-    docket.unknown(upstream.name if own and upstream is not None else target.upstream, target.model, why)
 
 
 def nothing(reach: Reach) -> NoEligibleTarget:
     """Nobody is allowed. Rules are named to the caller: else nobody could tell what to change."""
     by_rule = list(dict.fromkeys(one.rule for one in reach.ruled))
-    counted = [*reach.refusals, *by_rule]
+    counted = [*(one.why for one in reach.refused), *by_rule]
     named = "; ".join(by_rule[:_NAMED])
     told = f" {named[:1].upper()}{named[1:]}." if named else ""
     return NoEligibleTarget(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from intertie.core.ledger import CallFacts
-from intertie.core.routing.rules import Rule, passes, restriction, stands
+from intertie.core.routing.rules import Rule, When, asks_nothing, passes, restriction, stands
 
 _REMEMBERED: Final = 20_000
 """Kinds of calls whose rules are kept sorted, and rulings that are kept."""
@@ -39,8 +39,8 @@ class RuleBook:
         """Names of headers that some rule asks for."""
         self.content = frozenset(name for rule in rules for name in rule.when.content)
         """Classes of content that some rule asks for."""
-        self._standing: dict[tuple[str, ...], tuple[tuple[int, Rule], ...]] = {}
-        self._rulings: dict[tuple[int, ...], Ruling] = {}
+        self._standing: dict[tuple[str, ...], _Standing] = {}
+        self._rulings: dict[int, Ruling] = {}
 
     def __repr__(self) -> str:
         return f"<RuleBook {len(self.rules)} rules>"
@@ -52,15 +52,53 @@ class RuleBook:
         if standing is None:
             _make_room(self._standing)
             found = (one for one in enumerate(self.rules) if stands(one[1].when, call))
-            standing = self._standing[kind] = tuple(found)
-        if not standing:
+            standing = self._standing[kind] = _sorted(found)
+        always, tagged, classed, others = standing
+        which = always
+        if call.tags:
+            for bit, when in tagged:
+                which |= bit if passes(when, call) else 0
+        if call.content:
+            for bit, when in classed:
+                which |= bit if passes(when, call) else 0
+        for bit, when in others:
+            which |= bit if passes(when, call) else 0
+        if not which:
             return _UNRULED
-        places = tuple([place for place, rule in standing if passes(rule.when, call)])
-        ruling = self._rulings.get(places)
+        ruling = self._rulings.get(which)
         if ruling is None:
             _make_room(self._rulings)
-            ruling = self._rulings[places] = ruled([self.rules[place] for place in places])
+            ruling = self._rulings[which] = ruled([rule for place, rule in enumerate(self.rules) if which >> place & 1])
         return ruling
+
+
+_Asking = tuple[int, When]
+
+
+class _Standing(NamedTuple):
+    """The rules for all calls of one kind: each a bit at its place, and its conditions; by what they ask of a call."""
+
+    always: int
+    """Nothing, so these apply."""
+    tagged: tuple[_Asking, ...]
+    """A tag, among others: a call without tags need not be asked."""
+    classed: tuple[_Asking, ...]
+    """A class of content; so for these."""
+    others: tuple[_Asking, ...]
+
+
+def _sorted(rules: Iterable[tuple[int, Rule]]) -> _Standing:
+    always = 0
+    tagged: list[_Asking] = []
+    classed: list[_Asking] = []
+    others: list[_Asking] = []
+    for place, rule in rules:
+        when, bit = rule.when, 1 << place
+        if asks_nothing(when):
+            always |= bit
+        else:
+            (tagged if when.tag else classed if when.content else others).append((bit, when))
+    return _Standing(always, tuple(tagged), tuple(classed), tuple(others))
 
 
 def _make_room(remembered: dict[Any, Any]) -> None:

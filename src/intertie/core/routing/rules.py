@@ -202,6 +202,12 @@ def passes(when: When, call: CallFacts) -> bool:
     )
 
 
+def asks_nothing(when: When) -> bool:
+    """Whether `passes` holds for every call."""
+    asked = when.tag or when.header or when.needs or when.content or when.hours
+    return not asked and when.larger_than is None and when.smaller_than is None
+
+
 def _any_fits(value: str, pattern: str) -> bool:
     """A header that was sent twice has its values with commas between them: any of them counts, and the whole."""
     if _fits(value, pattern):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from statistics import median
 from typing import Final
 
 import msgspec
@@ -194,8 +193,9 @@ class Traffic:
 
     def expected_output(self, route: RouteKey, most: int | None) -> int:
         """Output tokens to expect on a route: the median of its newest answers, and no more than the caller allows."""
-        outputs = self._outputs.get(route)
-        usual = round(median(outputs)) if outputs else USUAL_OUTPUT
+        outputs = sorted(self._outputs.get(route, ()))
+        middle = len(outputs) // 2
+        usual = round((outputs[~middle] + outputs[middle]) / 2) if outputs else USUAL_OUTPUT
         return usual if most is None else min(usual, most)
 
     def holder(self, conversation: bytes, now: float) -> Held | None:

@@ -17,9 +17,9 @@ _ABSURD: Final = 10**9
 BYTES_PER_TOKEN: Final = 4
 """English text in common tokenisers; used only where nobody counted."""
 
-_TOKENS_PER_ATTACHMENT: Final = 800
-_CONTENT: Final = ("messages", "input")
-_TEXT: Final = ("prompt", "tools", "functions", "suffix", "documents")
+TOKENS_PER_ATTACHMENT: Final = 800
+CONTENT_MEMBERS: Final = ("messages", "input")
+TEXT_MEMBERS: Final = ("prompt", "tools", "functions", "suffix", "documents")
 BASE64: Final = b";base64,"
 """Without it there is no attachment."""
 _KEY: Final = re.compile(rb'"(url|image_url|video_url|file_data)"[ \t\r\n]{0,16}:[ \t\r\n]{0,16}\Z')
@@ -111,10 +111,10 @@ def _attachments(content: bytes) -> Iterator[Attachment]:
 def estimate_input(fields: Mapping[str, msgspec.Raw]) -> int:
     """Tokens of a request's content by its size; a base64 attachment counts as one picture, not as text."""
     size = found = 0
-    for name in _TEXT:
+    for name in TEXT_MEMBERS:
         if name in fields:
             size += len(bytes(fields[name]))
-    for name in _CONTENT:
+    for name in CONTENT_MEMBERS:
         if name in fields:
             content = bytes(fields[name])
             size += len(content)
@@ -122,7 +122,7 @@ def estimate_input(fields: Mapping[str, msgspec.Raw]) -> int:
                 for one in attachments(content):
                     size -= one.end - one.start
                     found += 1
-    return size // BYTES_PER_TOKEN + found * _TOKENS_PER_ATTACHMENT
+    return size // BYTES_PER_TOKEN + found * TOKENS_PER_ATTACHMENT
 
 
 def estimate_output(content_bytes: int, pieces: int) -> int:

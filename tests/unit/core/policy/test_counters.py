@@ -53,13 +53,13 @@ def test_the_longest_wait_is_the_one_named() -> None:
     counters = Counters(lambda _limit, _window: 0, lambda *_: None)
     rate = _limit(Level.KEY, "k", Measure.REQUESTS, 1)
     budget = _limit(Level.KEY, "k", Measure.MONEY, 10, Per.HOUR)
-    first = take(counters, [rate, budget], Amounts(1, 0, 10), 0.0, 0.0)
+    first = take(counters, [rate, budget], (1, 0, 10, 0), 0.0, 0.0)
     assert isinstance(first, Grant)
-    first.meters.settle(first, Amounts(1, 0, 10), 0.0)
-    refused = take(counters, [rate, budget], Amounts(1, 0, 1), 0.0, 60.0)
+    first.meters.settle(first, (1, 0, 10, 0), 0.0)
+    refused = take(counters, [rate, budget], (1, 0, 1, 0), 0.0, 60.0)
     assert isinstance(refused, Refusal)
     assert (refused.limit, refused.wait) == (budget, 3540.0)
-    never = take(counters, [budget], Amounts(1, 0, 11), 0.0, 60.0)
+    never = take(counters, [budget], (1, 0, 11, 0), 0.0, 60.0)
     assert isinstance(never, Refusal)
     assert never.wait == math.inf
 
@@ -67,8 +67,8 @@ def test_the_longest_wait_is_the_one_named() -> None:
 def test_what_is_reserved_may_come_back_soon() -> None:
     counters = Counters(lambda _limit, _window: 0, lambda *_: None)
     budget = _limit(Level.KEY, "k", Measure.MONEY, 10, Per.MONTH)
-    assert isinstance(take(counters, [budget], Amounts(1, 0, 10), 0.0, 0.0), Grant)
-    refused = take(counters, [budget], Amounts(1, 0, 5), 0.0, 0.0)
+    assert isinstance(take(counters, [budget], (1, 0, 10, 0), 0.0, 0.0), Grant)
+    refused = take(counters, [budget], (1, 0, 5, 0), 0.0, 0.0)
     assert isinstance(refused, Refusal)
     assert refused.wait == 1.0
 

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from intertie.core.policy.account import Account
 from intertie.core.policy.counters import Counters
-from intertie.core.policy.limits import Amounts, Level, Limit, Measure, Sums, limit_id
+from intertie.core.policy.limits import Level, Limit, Measure, Sums, limit_id
 from intertie.core.policy.meters import Grant
 from intertie.core.policy.windows import Per, window
 
@@ -25,7 +25,7 @@ def _counters(told: list[int] | None = None) -> Counters:
 
 
 def _take(counters: Counters, amount: int) -> Grant:
-    grant = counters.meters([BUDGET], 0.0, AT).take(Amounts(1, 0, amount), 0.0, AT)
+    grant = counters.meters([BUDGET], 0.0, AT).take((1, 0, amount, 0), 0.0, AT)
     assert isinstance(grant, Grant)
     return grant
 
@@ -38,7 +38,7 @@ def test_an_adopted_account_begins_with_what_the_books_say() -> None:
     assert counters.read(BUDGET, 0.0, AT).remaining == 40
 
     grant = _take(counters, 25)
-    grant.meters.settle(grant, Amounts(1, 0, 25), 0.0)
+    grant.meters.settle(grant, (1, 0, 25, 0), 0.0)
     assert told == [80]
 
 
@@ -47,14 +47,14 @@ def test_a_cap_that_was_raised_is_told_of_anew() -> None:
     told: list[int] = []
     counters = _counters(told)
     first = _take(counters, 85)
-    first.meters.settle(first, Amounts(1, 0, 85), 0.0)
+    first.meters.settle(first, (1, 0, 85, 0), 0.0)
     assert told == [50, 80]
     raised = replace(BUDGET, amount=200)
     for amount, expected in ((10, []), (10, [50]), (60, [80])):
         told.clear()
-        grant = counters.meters([raised], 0.0, AT).take(Amounts(1, 0, amount), 0.0, AT)
+        grant = counters.meters([raised], 0.0, AT).take((1, 0, amount, 0), 0.0, AT)
         assert isinstance(grant, Grant)
-        grant.meters.settle(grant, Amounts(1, 0, amount), 0.0)
+        grant.meters.settle(grant, (1, 0, amount, 0), 0.0)
         assert told == expected
 
 
@@ -65,7 +65,7 @@ def test_windows_that_change_back_hold_nothing_of_before() -> None:
     grant = _take(counters, 30)
     counters.adopt(BUDGET, window(Per.DAY, "Asia/Tokyo", AT), 0)
     counters.adopt(BUDGET, TODAY, 0)
-    grant.meters.settle(grant, Amounts(1, 0, 9), 0.0)
+    grant.meters.settle(grant, (1, 0, 9, 0), 0.0)
 
     account = counters.accounts()[BUDGET.id]
     assert (account.spent, account.reserved) == (0, 0)
@@ -79,7 +79,7 @@ def test_adopting_again_keeps_what_is_held() -> None:
     counters.adopt(BUDGET, TODAY, 10)
     assert counters.read(BUDGET, 0.0, AT).remaining == 60
 
-    grant.meters.settle(grant, Amounts(1, 0, 20), 0.0)
+    grant.meters.settle(grant, (1, 0, 20, 0), 0.0)
     account = counters.accounts()[BUDGET.id]
     assert (account.spent, account.reserved) == (30, 0)
 
@@ -92,7 +92,7 @@ def test_a_covered_grant_counts_when_it_is_settled() -> None:
     counters.cover(grants, BUDGET, AT)
     counters.cover(grants, BUDGET, AT)
     (grant,) = grants
-    grant.meters.settle(grant, Amounts(1, 0, 7), 0.0)
+    grant.meters.settle(grant, (1, 0, 7, 0), 0.0)
 
     account = counters.accounts()[BUDGET.id]
     assert (account.spent, account.reserved) == (12, 0)
@@ -108,7 +108,7 @@ def test_other_windows_of_the_same_limit_begin_afresh(zone: str) -> None:
     assert other != TODAY
     counters.adopt(BUDGET, other, 4)
     counters.cover([grant], BUDGET, AT)
-    grant.meters.settle(grant, Amounts(1, 0, 9), 0.0)
+    grant.meters.settle(grant, (1, 0, 9, 0), 0.0)
 
     account = counters.accounts()[BUDGET.id]
     assert (account.spent, account.reserved) == (13, 0)
@@ -119,8 +119,8 @@ def test_a_look_takes_nothing() -> None:
     counters = _counters()
     counters.adopt(BUDGET, TODAY, 0)
     meters = counters.meters([BUDGET], 0.0, AT)
-    assert meters.refusal(Amounts(1, 0, 100), 0.0, AT) is None
-    refusal = meters.refusal(Amounts(1, 0, 101), 0.0, AT)
+    assert meters.refusal((1, 0, 100, 0), 0.0, AT) is None
+    refusal = meters.refusal((1, 0, 101, 0), 0.0, AT)
 
     assert refusal is not None
     assert refusal.limit is BUDGET

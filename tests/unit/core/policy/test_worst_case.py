@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intertie.core.errors import BadCall
-from intertie.core.policy.worst_case import DEFAULT_OUTPUT, bounded, largest_cost, size
+from intertie.core.policy.worst_case import DEFAULT_OUTPUT, bounded, largest_cost, size, sound
 from intertie.core.pricing import cost
 from intertie.core.terms import Call, Operation, Price, Usage
 from intertie.core.wire.envelope import peek
@@ -90,9 +90,17 @@ def test_embeddings_have_no_output() -> None:
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "n"])
 def test_a_bound_that_is_none_is_refused(name: str, value: object) -> None:
     """A call whose size cannot be known cannot be reserved for."""
+    measured = size(_call(Operation.CHAT, **{name: value}))
     with pytest.raises(BadCall) as caught:
-        size(_call(Operation.CHAT, **{name: value}))
+        sound(measured)
     assert caught.value.param == name
+
+
+def test_the_smallest_bound_is_what_an_answer_is_expected_to_keep() -> None:
+    """One that is no number is the upstream's to refuse where nothing is limited."""
+    assert size(_call(max_tokens=50, max_completion_tokens=20)).least == 20
+    assert size(_call(max_tokens="many")).least is None
+    assert size(_call()).least is None
 
 
 def test_bounding_keeps_everything_else() -> None:

@@ -14,6 +14,7 @@ from intertie.core.routing.docket import Docket
 from intertie.core.routing.health import HealthBook
 from intertie.core.routing.known import Known
 from intertie.core.routing.plan import Candidate, plan
+from intertie.core.routing.reach import Reaches
 from intertie.core.routing.retry_budget import RetryBudgets
 from intertie.core.routing.room import Room
 from intertie.core.routing.traffic import Traffic
@@ -123,6 +124,7 @@ class World:
         self.rng = Random(seed)
         self.health = HealthBook(self.rng)
         self.traffic = Traffic()
+        self.reaches = Reaches()
         self._mute = mute
         self.rooms: dict[str, Room] = {}
         """Upstream -> its room, for the nodes."""

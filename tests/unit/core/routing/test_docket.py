@@ -6,7 +6,6 @@ from msgspec.structs import replace
 
 from intertie.core.ledger import CallFacts, Considered
 from intertie.core.routing.docket import LONGEST, MOST, Docket
-from intertie.core.routing.rules import Rule, Wish
 from intertie.core.terms import Operation
 from tests.unit.core.routing.grid import MODEL, candidate
 
@@ -38,13 +37,3 @@ def test_ruled_out_targets_get_the_place_they_would_have_had() -> None:
     docket.ruled_out(ruled, base)
     by_base = sorted(docket.considered, key=lambda one: one.base or 0.0)
     assert [one.upstream for one in by_base] == ["a", "b", "c", "d", "e"]
-
-
-def test_latency_is_kept_only_where_a_rule_asks() -> None:
-    """Zero where it was not measured: a replay must not take a later measurement for it."""
-    asks = Docket(FACTS, (Rule("r", require=Wish(latency=1.0)),))
-    asks.place([candidate("a"), replace(candidate("b"), latency=0.5)], [])
-    assert [one.latency for one in asks.considered] == [0.0, 0.5]
-    plain = Docket(FACTS)
-    plain.place([replace(candidate("b"), latency=0.5)], [])
-    assert plain.considered[0].latency is None
