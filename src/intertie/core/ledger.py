@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
 from intertie.core.terms import Operation, Price, Trust, Usage
+
+NONE: Final[frozenset[str]] = frozenset()
+"""This very object is left out of records."""
 
 
 class Considered(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,15 +43,15 @@ class CallFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     project: str
     model: str
     operation: Operation
-    tags: frozenset[str] = frozenset()
+    tags: frozenset[str] = NONE
     headers: Mapping[str, str] = {}
     """Only those that some rule asks for."""
-    needs: frozenset[str] = frozenset()
+    needs: frozenset[str] = NONE
     """Capabilities: `tools`, `vision`, `json_schema`."""
     tokens: int = 0  # of input, estimated
     output: int | None = None
     """The largest output the caller allows."""
-    content: frozenset[str] = frozenset()
+    content: frozenset[str] = NONE
     """Classes of content that some rule asks for and that were found."""
     trust: Trust = Trust.VENDOR  # the caller's ceiling
     at: float = 0.0

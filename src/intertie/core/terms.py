@@ -82,7 +82,7 @@ class Secret:
         return hash((Secret, self._value))
 
 
-class Price(msgspec.Struct, frozen=True):
+class Price(msgspec.Struct, frozen=True, omit_defaults=True):
     """Micro-units per million tokens, by token class. `None` for a class means the plain input price."""
 
     input: int
@@ -92,7 +92,7 @@ class Price(msgspec.Struct, frozen=True):
     source: str = "config"
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tokens of one attempt. `input` includes `cached` and `cache_write`; `output` includes `reasoning`."""
 
     input: int = 0

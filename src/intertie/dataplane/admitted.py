@@ -99,8 +99,7 @@ class Gate:
         must = allowed.bounds or self._bounded_by_target(x)
         if allowed.entry is None and not must and not allowed.budgets:
             return None
-        holding = self.begin(x)
-        holding.of, holding.allowed = snapshot, allowed
+        holding = x.holding = Holding(snapshot, allowed)
         measured(x)
         if must:
             self._bind(x, holding)
@@ -157,8 +156,8 @@ class Gate:
 
     # -- an attempt
 
-    def claim(self, x: Exchange, candidate: Candidate) -> GatewayError | None:
-        """Take the most that an attempt may cost, or say why this target is to be skipped.
+    def claim(self, x: Exchange, candidate: Candidate, now: float) -> GatewayError | None:
+        """Take the most that an attempt may cost, or say why this target is to be skipped. `now` is monotonic.
 
         It is, if it or a lenient budget has no room, or nobody knows its price. Raises `BudgetSpent` (or that some of
         it may come back) where a budget refuses.
@@ -181,7 +180,7 @@ class Gate:
         size, output = measured(x), holding.bound or 0
         cost = largest_cost(size, output, price) if price is not None else 0
         most = 1, size.likely, cost, size.largest + output
-        now, at = self.monotonic(), self.calendar.tick()
+        at = self.calendar.tick()
         grant = wanted.meters.take(most, now, at)
         if grant is not None:
             holding.claimed.append(grant)
@@ -199,7 +198,7 @@ class Gate:
         Raises what the caller is told if there is no room any more.
         """
         taken = x.holding is not None and x.holding.claimed
-        if not taken and (full := self.claim(x, attempt.candidate)) is not None:
+        if not taken and (full := self.claim(x, attempt.candidate, self.monotonic())) is not None:
             raise full
         holding = x.holding
         if holding is None or not holding.claimed:
@@ -284,7 +283,6 @@ class Gate:
     def begin(self, x: Exchange) -> Holding:
         """The exchange holds something from now on; one that is past admission takes nothing there any more."""
         holding = x.holding = Holding()
-        holding.entered = True
         return holding
 
     def _bind(self, x: Exchange, holding: Holding) -> None:

@@ -150,7 +150,7 @@ class Chooser:
         """Take what an attempt there may cost; false if the target is to be skipped. Raises what refuses the call."""
         full: GatewayError | None = None
         try:
-            full = self.d.gate.claim(self._x, candidate)
+            full = self.d.gate.claim(self._x, candidate, now)
         except GatewayError:
             self.d.health.release(candidate.key, now)
             raise

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from intertie.core.errors import BadCall
-from intertie.core.ledger import CallFacts
+from intertie.core.ledger import NONE, CallFacts
 from intertie.core.policy.content import classes
 from intertie.core.policy.worst_case import size
 from intertie.core.routing import sticky
@@ -37,7 +37,6 @@ _NESTED: Final = 4
 _SPELLED: Final = re.compile(rb'"[a-z_]{0,12}\\u00[2-7]')
 """A word that begins with plain letters or none and has one that need not be escaped."""
 _PLAIN_ESCAPE: Final = re.compile(rb"\\u00(?!22|5[Cc])([2-7][0-9A-Fa-f])")
-_NOBODY: Final[frozenset[str]] = frozenset()
 
 
 def survey(x: Exchange, d: Dataplane, also: Sequence[Rule] = ()) -> None:
@@ -58,12 +57,12 @@ def survey(x: Exchange, d: Dataplane, also: Sequence[Rule] = ()) -> None:
         member=caller.member,
         model=call.model,
         operation=call.operation,
-        tags=tags(raw_tags) if raw_tags is not None else _NOBODY,
+        tags=tags(raw_tags) if raw_tags is not None else NONE,
         headers=_headers(book.headers, x.headers) if book.headers else {},
         needs=needs(call, pictured=measured.pictured),
         tokens=measured.estimate,
         output=measured.least,
-        content=_content(book.content, call) if book.content else _NOBODY,
+        content=_content(book.content, call) if book.content else NONE,
         trust=caller.trust,
         at=x.started_at,
     )
@@ -110,7 +109,7 @@ def needs(call: Call, *, pictured: bool = True) -> frozenset[str]:
     shape = fields.get("response_format")
     if shape is not None and _has(shape, _SCHEMA):
         found.append("json_schema")
-    return frozenset(found) if found else _NOBODY
+    return frozenset(found) if found else NONE
 
 
 def _headers(wanted: Iterable[str], sent: Mapping[bytes, bytes]) -> dict[str, str]:
@@ -129,11 +128,14 @@ def _headers(wanted: Iterable[str], sent: Mapping[bytes, bytes]) -> dict[str, st
 
 def _content(wanted: frozenset[str], call: Call) -> frozenset[str]:
     """Classes of content that some rule asks for, in anything that would be sent, attachments apart."""
-    found: frozenset[str] = _NOBODY
+    found: frozenset[str] = NONE
     for raw in call.fields.values():
         text = bytes(raw)
         if len(text) >= _SHORTEST_CONTENT:
-            found |= classes(_plain(text), wanted - found if found else wanted)
+            if b"\\" in text or BASE64 in text:
+                text = _plain(text)
+            if here := classes(text, wanted):
+                found |= here
     return found
 
 

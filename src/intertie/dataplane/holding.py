@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
+
 from intertie.core.policy.limits import AtCap, Level, Limit, Measure
 from intertie.core.policy.meters import Grant, Meters
 from intertie.core.policy.worst_case import DEFAULT_OUTPUT, Size
@@ -44,7 +46,7 @@ class Allowance(NamedTuple):
     """Whether calls must be bounded."""
     queues: tuple[Limit, ...] = ()
     """Limits under which calls may wait for a turn."""
-    shown: Shown = ()
+    shown: Shown = Shown()
     """The rates that headers tell of."""
     claims: dict[Place, Claim | None] = {}  # noqa: RUF012 (written by nobody while it is the default)
     """What was found out by `claim`, by target."""
@@ -54,29 +56,26 @@ NO_ALLOWANCE: Final = Allowance()
 MakeMeters = Callable[[list[Limit]], Meters | None]
 
 
-class Holding:
+class Holding(msgspec.Struct, eq=False):
     """What one request holds. Everything in it is settled once; `Gate` writes it."""
 
-    __slots__ = ("admitted", "allowed", "asked", "at", "bound", "claimed", "entered", "lines", "of")
-
-    def __init__(self) -> None:
-        self.allowed = NO_ALLOWANCE
-        """The limits of its caller on its route, by the configuration `of`."""
-        self.of: Snapshot | None = None
-        self.at = 0.0
-        """UTC seconds at which `claimed` was taken; the attempt begins then."""
-        self.bound: int | None = None
-        """Output tokens of all choices that are let through; `None`: as many as come."""
-        self.asked: Call | None = None
-        """The call as it came, if the bound had to be put into it."""
-        self.admitted: list[Grant] = []
-        """Held until the request ends."""
-        self.claimed: list[Grant] = []
-        """Taken for the next attempt; held by that until it ends."""
-        self.entered = False
-        """Nothing is to be taken at admission any more; false while it waits for its turn."""
-        self.lines = b""
-        """Header lines about rates, true when the request was admitted or refused."""
+    of: Snapshot | None = None
+    allowed: Allowance = NO_ALLOWANCE
+    """The limits of its caller on its route, by the configuration `of`."""
+    at: float = 0.0
+    """UTC seconds at which `claimed` was taken; the attempt begins then."""
+    bound: int | None = None
+    """Output tokens of all choices that are let through; `None`: as many as come."""
+    asked: Call | None = None
+    """The call as it came, if the bound had to be put into it."""
+    admitted: list[Grant] = msgspec.field(default_factory=list)
+    """Held until the request ends."""
+    claimed: list[Grant] = msgspec.field(default_factory=list)
+    """Taken for the next attempt; held by that until it ends."""
+    entered: bool = True
+    """Nothing is to be taken at admission any more; false while it waits for its turn."""
+    lines: bytes = b""
+    """Header lines about rates, true when the request was admitted or refused."""
 
     def __repr__(self) -> str:
         return f"<Holding {len(self.admitted)} grants, {len(self.claimed)} for the next attempt>"

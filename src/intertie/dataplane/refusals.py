@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, NamedTuple
 
 from intertie.core.errors import (
     BudgetSpent,
@@ -54,14 +54,20 @@ def refused(refusal: Refusal) -> GatewayError:
     return error
 
 
-Shown = tuple[tuple[bytes, Bucket, tuple[Bucket, ...]], ...]
-"""Rates that headers tell of: the shape of a noun's lines, and the rates of which the tightest fills it."""
+class Shown(NamedTuple):
+    """Rates that headers tell of."""
+
+    lines: bytes = b""
+    """The shape of the lines: of each noun the limit, what remains, and when that is all of it again."""
+    rates: tuple[tuple[Bucket, tuple[Bucket, ...]], ...] = ()
+    """Of each noun the rates, of which the tightest is told."""
 
 
 def rate_lines(shown: Shown, now: float) -> bytes:
     """`x-ratelimit-*` header lines: for each noun, of the rate that leaves least. `now` is monotonic seconds."""
-    lines, moment = b"", int(now * 1e9)
-    for shape, first, others in shown:
+    told: tuple[int | bytes, ...] = ()
+    moment = int(now * 1e9)
+    for first, others in shown.rates:
         # In line, since every answer has them: what `Bucket.remaining` and `Bucket.reset` say.
         limit = first.limit
         owed = first.due - moment * limit
@@ -71,21 +77,22 @@ def rate_lines(shown: Shown, now: float) -> bytes:
             if bucket.full - owing < left:
                 limit, owed, left = bucket.limit, owing, bucket.full - owing
         if owed <= 0:
-            lines += shape % (limit, limit, b"0ms")
+            told += limit, limit, b"0ms"
         else:
-            milliseconds = -(-owed // (limit * 1_000_000)) if limit else 0
-            lines += shape % (limit, left // MINUTE if left > 0 else 0, span(milliseconds))
-    return lines
+            wait = -(-owed // (limit * 1_000_000)) if limit else 0
+            told += limit, left // MINUTE if left > 0 else 0, b"%dms" % wait if wait < 1000 else span(wait)
+    return shown.lines % told
 
 
 def by_noun(rates: Meters | None) -> Shown:
     """The rates that headers tell of."""
-    shown: list[tuple[bytes, Bucket, tuple[Bucket, ...]]] = []
+    lines, found = b"", []
     for measure, shape in _SHAPES:
         buckets = [bucket for one, bucket, _ in (rates.rates if rates is not None else ()) if one.measure is measure]
         if buckets:
-            shown.append((shape, buckets[0], tuple(buckets[1:])))
-    return tuple(shown)
+            lines += shape
+            found.append((buckets[0], tuple(buckets[1:])))
+    return Shown(lines, tuple(found))
 
 
 def span(milliseconds: int) -> bytes:

@@ -53,7 +53,7 @@ class World(Setting):
         candidate = candidates[self.tape.below(len(candidates))]
         how = self.tape.below(8)
         try:
-            if self.gate.claim(x, candidate) is not None:
+            if self.gate.claim(x, candidate, self.mono) is not None:
                 self.seen["skipped"] += 1
                 return
             if how == 0:  # given up: the next claim, or the end, must find it
@@ -227,8 +227,8 @@ class World(Setting):
         return sum(
             grant.amounts[counted]
             for grant in grants
-            for (account, counted), span in zip(grant.meters.sums, grant.windows, strict=True)
-            if grant.open and account.limit.id == id_ and span is account.window and span.id == where
+            for account, counted in grant.meters.sums
+            if grant.open and account.limit.id == id_ and account.since <= grant.age and account.window.id == where
         )
 
     def _must_be_short(self, x: Exchange, error: GatewayError) -> None:

@@ -8,13 +8,27 @@ from intertie.core.policy.limits import Limit
 from intertie.core.policy.windows import Window
 
 
+class Age:
+    """How often the window of any account has changed: what was held at this age is held in the present windows."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __repr__(self) -> str:
+        return f"<Age {self.count}>"
+
+
 class Account:
     """One limit's sums. A reservation belongs to the window in which it was made, and is settled there."""
 
-    __slots__ = ("cap", "due", "limit", "reserved", "spent", "told", "window")
+    __slots__ = ("cap", "due", "limit", "reserved", "since", "spent", "told", "window")
 
     def __init__(self, limit: Limit, window: Window, spent: int = 0) -> None:
         self.window = window
+        self.since = 0
+        """The `Age` at which this window came into force; written by `Counters`."""
         self.spent = spent
         self.reserved = 0
         self.told = 0
@@ -36,25 +50,29 @@ class Account:
         self.limit, self.cap, self.told = limit, limit.amount, 0
         self.crossed()
 
-    def begin(self, window: Window, spent: int) -> None:
+    def begin(self, window: Window, spent: int) -> bool:
         """`spent` is what the books say about `window`; what they say is not told again.
 
-        What is held in that very window stays held. In another one, nothing is.
+        What is held in that very window stays held. In another one, nothing is: then true.
         """
-        if window.id != self.window.id:
+        other = window.id != self.window.id
+        if other:
             # Another object, even if this one was in force before: what was held then is not held any more.
             self.window, self.reserved = Window(*window), 0
         self.spent, self.told = spent, 0
         self.crossed()
+        return other
 
-    def enter(self, window: Window, spent: int = 0) -> None:
+    def enter(self, window: Window, spent: int = 0) -> bool:
         """Time has come into `window`. A clock that goes back opens no window again: the later one stays in force.
 
-        `spent` is what was spent in it before: by an earlier run, whose clock was ahead.
+        `spent` is what was spent in it before: by an earlier run, whose clock was ahead. True if it is another one.
         """
-        if window.start > self.window.start:
+        later = window.start > self.window.start
+        if later:
             self.window, self.spent, self.reserved, self.told = window, spent, 0, 0
             self._expect()
+        return later
 
     def fits(self, amount: int) -> bool:
         """May `amount` be reserved? Nothing always fits."""

@@ -33,7 +33,9 @@ class Calendar:
 
     def tick(self, at: float | None = None) -> float:
         """The moment `at` (now, if omitted) by this clock: nothing is dated earlier from then on."""
-        self._latest = max(self._latest, self._wall() if at is None else at)
+        if at is None:
+            at = self._wall()
+        self._latest = max(self._latest, at)
         return self._latest
 
     def expect(self, limit: Limit, later: Mapping[str, int]) -> None:

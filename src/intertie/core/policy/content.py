@@ -23,6 +23,7 @@ _SECRET: Final = re.compile(
 )
 
 
+_NONE: Final[frozenset[str]] = frozenset()
 _SHORTEST_IBAN: Final = 15
 _REMEMBERED: Final = 20_000
 """Characters whose plain form is kept."""
@@ -35,7 +36,8 @@ def classes(text: bytes, wanted: Iterable[str]) -> frozenset[str]:
         if any(_PLAIN[ord(letter)] != ord(letter) for letter in set(written)):
             text = written.translate(_PLAIN).encode()
     digits = len(text) - len(text.translate(None, _DIGITS))
-    return frozenset([name for name in wanted if _MAY_BE[name](text, digits) and _FINDERS[name](text)])
+    found = [name for name in wanted if _MAY_BE[name](text, digits) and _FINDERS[name](text)]
+    return frozenset(found) if found else _NONE
 
 
 def _card(text: bytes) -> bool:

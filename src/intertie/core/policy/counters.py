@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from intertie.core.policy.account import Account
+from intertie.core.policy.account import Account, Age
 from intertie.core.policy.bucket import Bucket
 from intertie.core.policy.limits import NOTHING, Limit, Measure
 from intertie.core.policy.meters import Grant, Meters, Places, Tell, which
@@ -37,6 +37,7 @@ class Counters:
         self._buckets: dict[str, Bucket] = {}
         self._accounts: dict[str, Account] = {}
         self._places: dict[str, Places] = {}
+        self._age = Age()
 
     def __repr__(self) -> str:
         return f"<Counters {len(self._buckets)} rates, {len(self._accounts)} accounts, {len(self._places)} places>"
@@ -48,6 +49,7 @@ class Counters:
             places=tuple(self.places(one) for one in held if one.measure is Measure.CONCURRENCY),
             rates=tuple((one, self.bucket(one, now), which(one)) for one in held if one.is_rate),
             sums=tuple((self.account(one, at), which(one)) for one in held if one.is_account),
+            age=self._age,
             tell=self._tell,
             turn=self.turn,
         )
@@ -72,7 +74,8 @@ class Counters:
         if account is None:
             account = self._accounts[limit.id] = Account(limit, span)
         account.allow(limit)
-        account.begin(span, spent)
+        if account.begin(span, spent):
+            self._renewed(account)
 
     def cover(self, grants: list[Grant], limit: Limit, began: float) -> None:
         """Let a call that began at `began` and has these open grants count towards a limit that they were made before.
@@ -84,7 +87,7 @@ class Counters:
         if any(grant.counts(account) for grant in grants) or not span.start <= began < span.end:
             return
         if not grants:
-            grants.append(Grant(self.meters((), 0.0, 0.0), NOTHING, []))
+            grants.append(Grant(self.meters((), 0.0, 0.0), NOTHING, self._age.count))
         grants[0].later += ((account, which(limit), span),)
 
     def turn(self, account: Account, at: float) -> None:
@@ -92,7 +95,13 @@ class Counters:
         limit = account.limit
         assert limit.per is not None
         span = window(limit.per, limit.zone, at)
-        account.enter(span, self._spent(limit, span))
+        if account.enter(span, self._spent(limit, span)):
+            self._renewed(account)
+
+    def _renewed(self, account: Account) -> None:
+        """Its window is another one now: grants of before hold nothing in it."""
+        self._age.count += 1
+        account.since = self._age.count
 
     def accounts(self) -> Mapping[str, Account]:
         """Every account met so far, by the limit's id."""

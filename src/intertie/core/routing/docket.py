@@ -65,22 +65,28 @@ class Docket:
         """Rules alone keep these out; each is given the place it would have in `base`."""
         for number, one in enumerate(ones):
             place = sum(other.turn() <= one.turn() for other in base) - 0.5 + number / 1000
-            self._out.append(self._row(one, place, allowed=False))
+            self._out.append(row(one, place, allowed=False))
 
     def place(self, order: Iterable[Candidate], base: Sequence[Candidate]) -> None:
         """This is the plan; `base` is the order it had before rules and setbacks."""
         places = {one.key: place for place, one in enumerate(base)}
         for number, one in enumerate(order):
-            self._placed.append(self._row(one, places.get(one.key, len(places) + number), allowed=True))
+            self._placed.append(row(one, places.get(one.key, len(places) + number), allowed=True))
 
-    def _row(self, one: Candidate, base: float, *, allowed: bool) -> Considered:
-        return Considered(
-            upstream=one.upstream.name,
-            model=one.target.model,
-            why=(f"{one.rule}; {one.why}" if one.rule and one.why else one.rule or one.why)[:LONGEST],
-            score=one.score,
-            allowed=allowed,
-            base=base,
-            setback=one.setback,
-            latency=one.latency,
-        )
+    def placed(self, one: Considered) -> None:
+        """This target alone is the plan."""
+        self._placed.append(one)
+
+
+def row(one: Candidate, base: float, *, allowed: bool) -> Considered:
+    """How a target is written down that has the place `base` before rules and setbacks."""
+    return Considered(
+        upstream=one.upstream.name,
+        model=one.target.model,
+        why=(f"{one.rule}; {one.why}" if one.rule and one.why else one.rule or one.why)[:LONGEST],
+        score=one.score,
+        allowed=allowed,
+        base=base,
+        setback=one.setback,
+        latency=one.latency,
+    )

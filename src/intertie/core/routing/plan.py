@@ -108,6 +108,10 @@ def plan(
     if reach.refused and docket is not None:
         for out in reach.refused:
             docket.unknown(*out)
+    if reach.lone is not None and _at_hand(reach.allowed[0], conditions, now):
+        if docket is not None and docket.noting:
+            docket.placed(reach.lone)
+        return reach.allowed
     planner = _Planner(call, route, conditions, now, docket)
     order: Sequence[Candidate] = ()
     base: Sequence[Candidate] = ()
@@ -120,6 +124,14 @@ def plan(
             docket.place(order, base)
             planner.note_ruled(reach.ruled, base)
     return tuple(order)
+
+
+def _at_hand(one: Candidate, conditions: Conditions, now: float) -> bool:
+    """It is no node, in full use and not paused: most calls are for a route with one such target."""
+    upstream, model = one.upstream, one.target.model
+    if upstream.paused or conditions.room(upstream, model) is not None:
+        return False
+    return conditions.health.standing((upstream.id, model), now) is Standing.READY
 
 
 class _Planner:

@@ -9,7 +9,9 @@ from typing import Final, NamedTuple, Protocol
 from msgspec.structs import replace
 
 from intertie.core.errors import NoEligibleTarget
+from intertie.core.ledger import Considered
 from intertie.core.routing.candidate import Candidate
+from intertie.core.routing.docket import row
 from intertie.core.routing.rules import Rule, TargetFacts, judge
 from intertie.core.routing.traffic import Traffic
 from intertie.core.terms import Call, Caller, Operation, Route, Snapshot, Trust, Upstream
@@ -27,11 +29,13 @@ _NONE: Final[frozenset[str]] = frozenset()
 class Reach(NamedTuple):
     """Whom a call may reach."""
 
-    allowed: Sequence[Candidate]
-    ruled: Sequence[Candidate]
+    allowed: tuple[Candidate, ...]
+    ruled: tuple[Candidate, ...]
     """Those that rules alone forbid it."""
-    refused: Sequence[Refused]
+    refused: tuple[Refused, ...]
     """The others."""
+    lone: Considered | None = None
+    """Of a route with a single target: how that is written down when it is asked."""
 
 
 class Refused(NamedTuple):
@@ -134,7 +138,8 @@ def reachable(
             continue
         own = upstream is not None and upstream.organisation == caller.organisation
         refused.append(Refused(upstream.name if own and upstream is not None else target.upstream, target.model, why))
-    return Reach(allowed, ruled, refused)
+    lone = row(allowed[0], 0, allowed=True) if allowed and len(route.targets) == 1 else None
+    return Reach(tuple(allowed), tuple(ruled), tuple(refused), lone)
 
 
 def facts_of(upstream: Upstream, model: str, snapshot: Snapshot, latency: float | None) -> TargetFacts:
