@@ -99,10 +99,10 @@ class Gate:
         must = allowed.bounds or self._bounded_by_target(x)
         if allowed.entry is None and not must and not allowed.budgets:
             return None
-        holding = x.holding = Holding(snapshot, allowed)
-        measured(x)
+        size = measured(x)
+        holding = x.holding = Holding(snapshot, allowed, size)
         if must:
-            self._bind(x, holding)
+            _bind(x, holding, allowed, size)
         if allowed.entry is None:
             return None
         holding.entered = False
@@ -129,7 +129,7 @@ class Gate:
             self.give_back(x)
         if holding.admitted:
             grants, holding.admitted = holding.admitted, []
-            self._end(grants, took(x))
+            self._end(grants, took(x), self.monotonic())
 
     def recall(self) -> None:
         """Another configuration is in force: whoever waits under a limit that was raised or removed enters."""
@@ -140,8 +140,8 @@ class Gate:
         """Take for `x`, now. What refuses longest is named, and then nothing was taken."""
         holding = x.holding
         assert holding is not None
-        allowed, size = self._allowed(x, holding), measured(x)
-        now, at = self.monotonic(), x.started_at
+        allowed = holding.allowed if holding.of is self._snapshots.current else self._allowed(x, holding)
+        size, now, at = holding.size or measured(x), self.monotonic(), x.started_at
         if allowed.dated:
             at = x.started_at = self.calendar.tick(at)
         if (entry := allowed.entry) is not None:
@@ -169,18 +169,20 @@ class Gate:
             holding = self.begin(x)
         elif holding.claimed:
             self.give_back(x)  # claimed before, and not asked after all
-        allowed, upstream, model = self._allowed(x, holding), candidate.upstream, candidate.target.model
+        allowed = holding.allowed if holding.of is self._snapshots.current else self._allowed(x, holding)
+        upstream, model = candidate.upstream, candidate.target.model
         if (wanted := self._wanted(allowed, upstream, model)) is None:
             return None
         price = upstream.models.get(model)
         if price is None and wanted.priced:
             return _unknown_price(candidate)
+        size = holding.size or measured(x)
         if holding.bound is None and (allowed.bounds or wanted.bounds):
-            self._bind(x, holding)
-        size, output = measured(x), holding.bound or 0
+            _bind(x, holding, allowed, size)
+        output = holding.bound or 0
         cost = largest_cost(size, output, price) if price is not None else 0
         most = 1, size.likely, cost, size.largest + output
-        at = self.calendar.tick()
+        at = self.calendar.tick(self.wall())
         grant = wanted.meters.take(most, now, at)
         if grant is not None:
             holding.claimed.append(grant)
@@ -202,7 +204,7 @@ class Gate:
             raise full
         holding = x.holding
         if holding is None or not holding.claimed:
-            return self.calendar.tick()
+            return self.calendar.tick(self.wall())
         attempt.held, holding.claimed = holding.claimed, []
         return holding.at
 
@@ -210,16 +212,19 @@ class Gate:
         """The attempt for which something was claimed does not begin now."""
         if x.holding is not None and x.holding.claimed:
             grants, x.holding.claimed = x.holding.claimed, []
-            self._end(grants, NOTHING)
+            self._end(grants, NOTHING, self.monotonic())
 
-    def close(self, attempt: Attempt, record: AttemptRecord) -> None:
-        """The attempt is over: count what its record says; one that was beaten costs its caller nothing."""
+    def close(self, attempt: Attempt, record: AttemptRecord, now: float) -> None:
+        """The attempt is over: count what its record says; one that was beaten costs its caller nothing.
+
+        `now` is monotonic seconds.
+        """
         if not attempt.held:
             return
         grants, attempt.held = attempt.held, []
         used = record.usage.input + record.usage.output
         actual = 1, used, record.cost or 0, used
-        self._end(grants, actual, callers=NOTHING if record.state is State.BEATEN else None)
+        self._end(grants, actual, now, NOTHING if record.state is State.BEATEN else None)
 
     def within(self, x: Exchange, usage: Usage | None) -> Usage | None:
         """The same, unless it is our own guess and above what was let through: a guess must not pass a budget."""
@@ -274,25 +279,15 @@ class Gate:
         return snapshot
 
     def _allowed(self, x: Exchange, holding: Holding) -> Allowance:
-        """The same, remembered as long as the configuration stays."""
-        if holding.of is not self._snapshots.current:
-            holding.of = self._newest()
-            holding.allowed = self.allowance(x, holding.of)
+        """The same by the newest configuration, since another one is in force than when it was looked up."""
+        holding.of = self._newest()
+        holding.allowed = self.allowance(x, holding.of)
         return holding.allowed
 
     def begin(self, x: Exchange) -> Holding:
         """The exchange holds something from now on; one that is past admission takes nothing there any more."""
         holding = x.holding = Holding()
         return holding
-
-    def _bind(self, x: Exchange, holding: Holding) -> None:
-        """Bound an output that must be and is not yet."""
-        allowed, size = self._allowed(x, holding), measured(x)
-        holding.bound = size.output(allowed.output)
-        if size.declared is None:
-            assert x.call is not None
-            holding.asked = x.call
-            x.call = bounded(x.call, allowed.output)
 
     def _bounded_by_target(self, x: Exchange) -> bool:
         assert x.route is not None
@@ -308,9 +303,8 @@ class Gate:
 
     # -- amounts
 
-    def _end(self, grants: list[Grant], actual: Amounts, callers: Amounts | None = None) -> None:
+    def _end(self, grants: list[Grant], actual: Amounts, now: float, callers: Amounts | None = None) -> None:
         """`callers`, if given, is what limits of the caller count instead."""
-        now = self.monotonic()
         for grant in grants:
             if callers is None:
                 grant.meters.settle(grant, actual, now)
@@ -332,6 +326,15 @@ def measured(x: Exchange) -> Size:
     """How large the call is. Raises `BadCall` if that cannot be known."""
     assert x.size is not None
     return sound(x.size) if x.size.odd else x.size
+
+
+def _bind(x: Exchange, holding: Holding, allowed: Allowance, size: Size) -> None:
+    """Bound an output that must be and is not yet."""
+    holding.bound = size.output(allowed.output)
+    if size.declared is None:
+        assert x.call is not None
+        holding.asked = x.call
+        x.call = bounded(x.call, allowed.output)
 
 
 def took(x: Exchange) -> Amounts:

@@ -155,5 +155,5 @@ def _close(x: Exchange, attempt: Attempt, state: State, d: Dataplane, error: Gat
     if state is State.FAILED and attempt.usage is None:
         # Before what it held is others' to take: or a crash while the next try waits would charge it all the same.
         d.ledger.progress(Progress(x.id, attempt.n, 0, failed=True))
-    d.gate.close(attempt, close_attempt(x, attempt, state, now, error))
+    d.gate.close(attempt, close_attempt(x, attempt, state, now, error), now)
     x.live.remove(attempt)

@@ -30,8 +30,6 @@ _EMPTY: Final = (b"[]", b"null", b"{}")
 _PICTURES: Final = (b'"image_url"', b'"input_image"')
 _SCHEMA: Final = (b'"json_schema"',)
 _ESCAPE: Final = re.compile(rb'\\(?:u([0-9A-Fa-f]{4}(?:\\u[0-9A-Fa-f]{4})*)|([nrtbf"/\\]))')
-_SHORTEST_CONTENT: Final = 7
-"""Bytes of the shortest member that can hold any class of content: an address with its quotation marks."""
 _NESTED: Final = 4
 """How deep JSON is looked for in strings of JSON: the arguments of tool calls are such strings."""
 _SPELLED: Final = re.compile(rb'"[a-z_]{0,12}\\u00[2-7]')
@@ -128,15 +126,8 @@ def _headers(wanted: Iterable[str], sent: Mapping[bytes, bytes]) -> dict[str, st
 
 def _content(wanted: frozenset[str], call: Call) -> frozenset[str]:
     """Classes of content that some rule asks for, in anything that would be sent, attachments apart."""
-    found: frozenset[str] = NONE
-    for raw in call.fields.values():
-        text = bytes(raw)
-        if len(text) >= _SHORTEST_CONTENT:
-            if b"\\" in text or BASE64 in text:
-                text = _plain(text)
-            if here := classes(text, wanted):
-                found |= here
-    return found
+    text = b"\n".join(call.fields.values())  # no class goes over a line
+    return classes(_plain(text) if b"\\" in text or BASE64 in text else text, wanted)
 
 
 def _plain(raw: bytes) -> bytes:

@@ -62,6 +62,8 @@ class Holding(msgspec.Struct, eq=False):
     of: Snapshot | None = None
     allowed: Allowance = NO_ALLOWANCE
     """The limits of its caller on its route, by the configuration `of`."""
+    size: Size | None = None
+    """The call's, once it is known to be sound."""
     at: float = 0.0
     """UTC seconds at which `claimed` was taken; the attempt begins then."""
     bound: int | None = None

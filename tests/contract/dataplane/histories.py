@@ -114,7 +114,7 @@ class World(Setting):
 
     def _close(self, x: Exchange, attempt: Attempt, used: Usage | None, state: State) -> None:
         attempt.usage = self.gate.within(x, used)
-        self.gate.close(attempt, close_attempt(x, attempt, state, self.mono))
+        self.gate.close(attempt, close_attempt(x, attempt, state, self.mono), self.mono)
         x.live.remove(attempt)
 
     def _settle(self, x: Exchange, state: State) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 CLASSES: Final = ("card", "email", "iban", "phone", "secret")
 
@@ -36,8 +36,12 @@ def classes(text: bytes, wanted: Iterable[str]) -> frozenset[str]:
         if any(_PLAIN[ord(letter)] != ord(letter) for letter in set(written)):
             text = written.translate(_PLAIN).encode()
     digits = len(text) - len(text.translate(None, _DIGITS))
-    found = [name for name in wanted if _MAY_BE[name](text, digits) and _FINDERS[name](text)]
-    return frozenset(found) if found else _NONE
+    found = _NONE
+    for name in wanted:
+        least, may_be, is_there = _CLASSES[name]
+        if digits >= least and may_be(text) and is_there(text):
+            found |= {name}
+    return found
 
 
 def _card(text: bytes) -> bool:
@@ -99,24 +103,27 @@ def _plain(letter: str) -> int | None:
 
 _PLAIN: Final = _Plain()
 _DIGITS: Final = b"0123456789"
-_SHORTEST_CARD: Final = 13
 _COUNTRY: Final = re.compile(rb"[A-Z]{2}[0-9]{2}")
 _MARKS: Final = (
     *(b"PRIVATE KEY", b"sk-", b"sk_", b"rk-", b"rk_", b"pk-", b"pk_", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_"),
     *(b"AKIA", b"xox", b"itne_", b"itnf_"),
 )
-_MAY_BE: Final[dict[str, Callable[[bytes, int], bool]]] = {
-    "card": lambda _, digits: digits >= _SHORTEST_CARD,
-    "email": lambda text, _: b"@" in text,
-    "iban": lambda text, digits: digits > 1 and _COUNTRY.search(text) is not None,
-    "phone": lambda text, digits: digits > 1 and b"+" in text,
-    "secret": lambda text, _: any(mark in text for mark in _MARKS),
-}
-"""What a class cannot do without, and most texts do: many times cheaper than its pattern."""
-_FINDERS: Final[dict[str, Callable[[bytes], bool]]] = {
-    "card": _card,
-    "email": lambda text: _EMAIL.search(text) is not None,
-    "iban": _iban,
-    "phone": lambda text: _PHONE.search(text) is not None,
-    "secret": lambda text: _SECRET.search(text) is not None,
+
+
+class _Class(NamedTuple):
+    """What a class cannot do without and most texts do, many times cheaper than its pattern; and how it is found."""
+
+    digits: int
+    may_be: Callable[[bytes], bool]
+    found: Callable[[bytes], bool]
+
+
+_CLASSES: Final = {
+    "card": _Class(13, lambda _: True, _card),
+    "email": _Class(0, lambda text: b"@" in text, lambda text: _EMAIL.search(text) is not None),
+    "iban": _Class(2, lambda text: _COUNTRY.search(text) is not None, _iban),
+    "phone": _Class(2, lambda text: b"+" in text, lambda text: _PHONE.search(text) is not None),
+    "secret": _Class(
+        0, lambda text: any(mark in text for mark in _MARKS), lambda text: _SECRET.search(text) is not None
+    ),
 }

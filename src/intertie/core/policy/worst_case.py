@@ -123,10 +123,7 @@ def sound(measured: Size) -> Size:
 
 def largest_cost(size: Size, output: int, price: Price) -> int:
     """Micro-units that a call costs at most, rounded up; `output` is of all choices together."""
-    dearest = price.input
-    for other in (price.cached_input, price.cache_write):
-        if other is not None and other > dearest:
-            dearest = other
+    dearest = max(price.input, price.cached_input or 0, price.cache_write or 0)
     return -(-(size.largest * dearest + output * price.output) // PER)
 
 
