@@ -33,7 +33,7 @@ from intertie.controlplane.ready import Ready
 from intertie.controlplane.status import HealthView
 from intertie.controlplane.vault import private_text
 from intertie.core.errors import GatewayError, ShuttingDown
-from intertie.core.keys import ENTROPY, hash_key, make_key
+from intertie.core.keys import ENTROPY, KeyHasher, hash_key, make_key
 from intertie.core.providers import load
 from intertie.core.routing.credentials import CredentialState
 from intertie.core.terms import Credential, Upstream
@@ -129,7 +129,7 @@ class Gateway:
             ledger=self._spool,
             transports=self._transports,
             adapters=load(),
-            hash_key=lambda presented: hash_key(pepper, presented),
+            hash_key=KeyHasher(pepper, os.urandom(32)),
             shedder=self._shedder,
             log=self._log,
             links=self.links,

@@ -20,6 +20,8 @@ SHORTEST: Final = 16
 LONGEST: Final = 512
 
 _DIGITS: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_REMEMBERED: Final = 20_000
+"""Hashes a `KeyHasher` keeps: wrong keys are among them, and there is no end to those."""
 _BODY: Final = 43
 _CHECK: Final = 6
 
@@ -42,6 +44,32 @@ def checksum_ok(presented: str) -> bool:
 def hash_key(pepper: bytes, presented: str) -> bytes:
     """HMAC-SHA-256 of a key: 32 bytes, the only form in which keys are stored and looked up. Accepts any text."""
     return hmac.digest(pepper, presented.encode("utf-8", "surrogatepass"), hashlib.sha256)
+
+
+class KeyHasher:
+    """`hash_key` for every request: what was hashed lately is remembered, under a quick hash whose secret `seed` (16 to
+    64 random bytes) no other process has. No key itself is kept.
+    """
+
+    __slots__ = ("_known", "_pepper", "_seed")
+
+    def __init__(self, pepper: bytes, seed: bytes) -> None:
+        self._pepper = pepper
+        self._seed = seed
+        self._known: dict[bytes, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"<KeyHasher {len(self._known)}>"
+
+    def __call__(self, presented: str) -> bytes:
+        """The same as `hash_key` of this text."""
+        quick = hashlib.blake2b(presented.encode("utf-8", "surrogatepass"), key=self._seed, digest_size=32).digest()
+        found = self._known.get(quick)
+        if found is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            found = self._known[quick] = hash_key(self._pepper, presented)
+        return found
 
 
 def flaw(value: str) -> str | None:

@@ -119,3 +119,15 @@ def test_a_hint_shows_at_most_six_characters_of_what_is_secret(entropy: bytes) -
 def test_a_hint_of_a_short_key_shows_less(value: str, shown: str) -> None:
     """A sixteenth to an eighth of the key, no more."""
     assert keys.hint(value) == shown
+
+
+def test_a_hasher_says_what_hashing_says_and_keeps_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First and later times, for any text, also when it had to forget."""
+    monkeypatch.setattr(keys, "_REMEMBERED", 3)
+    hasher = keys.KeyHasher(PEPPER, b"s" * 32)
+    texts = ["sk-it-one", "sk-it-two", "", "\udc80", "clé", "sk-it-one", "sk-it-three", "sk-it-two"]
+    for text in [*texts, *texts]:
+        assert hasher(text) == keys.hash_key(PEPPER, text)
+        assert len(hasher._known) <= 3
+    kept = b"".join(part for pair in hasher._known.items() for part in pair)
+    assert not any(text.encode("utf-8", "surrogatepass") in kept for text in texts if text)
