@@ -62,6 +62,31 @@ def test_a_rule_from_its_draft_to_its_removal(gateway: Gateway, tmp_path: Path) 
     assert served(gateway, "private") == "acme/m"
 
 
+def test_explaining_asks_as_the_call_would_come(gateway: Gateway, tmp_path: Path) -> None:
+    """Its headers, content, operation and ceiling, each of which decides here."""
+    file = tmp_path / "rule.yaml"
+
+    def first(*words: str) -> str:
+        found = gateway.cli("route", "explain", "--model", "chat", *words)["candidates"]
+        return next(str(one["upstream"]) for one in found if one.get("allowed", True))
+
+    for when, words in (
+        ('{header: {x-team: "re*"}}', ("--header", "X-Team=red")),
+        ("{content: card}", ("--content", "card")),
+        ("{operation: completion}", ("--operation", "completion", "--stream")),
+    ):
+        file.write_text(f"name: away\nwhen: {when}\nforbid: {{upstream: acme}}\n", encoding="utf-8")
+        gateway.cli("rules", "put", "-f", str(file))
+        assert (first(), first(*words)) == ("acme", "rig")
+    gateway.cli("rules", "remove", "away")
+    assert first("--trust", "own") == "rig"
+
+    for words, told in ((("--header", "x-team"), "write --header NAME=VALUE"), (("--trust", "far"), "trust")):
+        refused = gateway.run("route", "explain", "--model", "chat", *words)
+        assert refused.returncode != 0
+        assert told in refused.stderr
+
+
 def test_what_is_shown_can_be_put_again_and_moved(gateway: Gateway, tmp_path: Path) -> None:
     """As a person does it."""
     file = tmp_path / "near.yaml"

@@ -28,6 +28,21 @@ def explain(
     key: Annotated[str, typer.Option("--key", help="The API key's name, or PROJECT/NAME; omitted: any.")] = "",
     needs: Annotated[list[str] | None, typer.Option("--needs", help="tools, vision or json_schema; repeat.")] = None,
     tokens: Annotated[int, typer.Option("--tokens", min=0, help="Tokens of input.")] = 0,
+    content: Annotated[
+        list[str] | None,
+        typer.Option("--content", help="card, email, iban, phone or secret, found in it; repeat."),
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option("--header", help="NAME=VALUE, as the client would send it; repeat.")
+    ] = None,
+    operation: Annotated[
+        str | None, typer.Option("--operation", help="chat (if omitted), completion or embedding.")
+    ] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="As a streamed call.")] = False,
+    trust: Annotated[
+        str | None,
+        typer.Option("--trust", help="A lower ceiling, as x-intertie-trust sets: own, company …"),
+    ] = None,
     max_output: Annotated[int | None, typer.Option("--max-output", min=0, help="Most tokens of output.")] = None,
     json: Json = False,
 ) -> None:
@@ -41,13 +56,27 @@ def explain(
         _recorded(session().client().get("/routes/explain", request=request), json=json)
         return
     question: dict[str, Any] = {"model": model, "key": key, "tags": tag or [], "needs": needs or [], "tokens": tokens}
-    if max_output is not None:
-        question["output"] = max_output
+    question |= {"content": content or [], "headers": _headers(header or []), "stream": stream}
+    question |= {
+        name: value
+        for name, value in (("output", max_output), ("operation", operation), ("trust", trust))
+        if value is not None
+    }
     found: dict[str, Any] = session().client().post("/routes/explain", question)
     if json:
         as_json(found)
     else:
         _show(found)
+
+
+def _headers(given: list[str]) -> dict[str, str]:
+    found = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not name or not equals:
+            raise CommandProblem(f"{one!r} is no header", "write --header NAME=VALUE")
+        found[name] = value
+    return found
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -22,6 +22,10 @@ from intertie.dataplane.parts import Dataplane
 _OTHER_CREDENTIAL: Final = frozenset((Harm.PARK, Harm.EXHAUSTED, Harm.COOLDOWN))
 
 
+MOST_ATTEMPTS: Final = 3
+"""Sends per request, on its route and on all fallbacks together (S3)."""
+
+
 class Choice(NamedTuple):
     """Whom to ask after a failure, and whether it is the target that has just failed."""
 
@@ -103,9 +107,10 @@ class Chooser:
 
     @property
     def spent(self) -> bool:
-        """The request has had all its attempts."""
-        assert self._x.route is not None
-        return self._x.tries - self._begun >= self._x.route.max_attempts
+        """The request has had all its attempts, or its route all that it allows."""
+        x = self._x
+        assert x.route is not None
+        return x.tries >= MOST_ATTEMPTS or x.tries - self._begun >= x.route.max_attempts
 
     def crowded_out(self, candidate: Candidate) -> bool:
         """It is a node that has no room any more since the plan was made, and somebody behind it has."""

@@ -13,6 +13,7 @@ from intertie.core.routing.docket import Docket
 from intertie.core.routing.plan import plan
 from intertie.core.routing.resolve import resolve
 from intertie.core.routing.rules import applying_to_either
+from intertie.dataplane.choosing import MOST_ATTEMPTS
 from intertie.dataplane.exchange import Exchange
 from intertie.dataplane.failover import answer
 from intertie.dataplane.parts import Dataplane
@@ -47,6 +48,8 @@ async def placed(x: Exchange, reply: Reply, d: Dataplane) -> bytes:
     except UpstreamRejected as error:
         models = x.route.fallback.get(CODES.get(error.code, ""), ())
         for stage, model in enumerate(models, start=1):
+            if x.tries >= MOST_ATTEMPTS:
+                break
             if (others := _elsewhere(x, model, stage, d)) is None:
                 continue
             try:

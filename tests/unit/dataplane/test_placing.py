@@ -82,6 +82,20 @@ async def test_the_second_fallback_is_tried_after_the_first() -> None:
     assert (await play.run()).headers["x-intertie-target"] == "name-up2/inner"
 
 
+@pytest.mark.parametrize("own", [1, 3])
+async def test_S3_a_request_is_sent_three_times_at_most_fallbacks_included(own: int) -> None:
+    """Of a route that allows one send alone, the fallbacks still have two."""
+    refused, down = "context_length_exceeded", UpstreamUnreachable("x")
+    play = falling([rejected(refused, "first")], [down] * 3, [down] * 3, models=("large", "larger", "large"))
+    one = play.current.routes["org", "m"]
+    routes = {**play.current.routes, ("org", "m"): replace(one, max_attempts=own)}
+    play.current = replace(play.current, routes=routes)
+    reply = await play.run()
+    assert (reply.status, reply.json["error"]["message"]) == (400, "first")
+    assert reply.headers["x-intertie-attempts"] == "3"
+    assert play.settled.attempts[0].upstream == "name-up0"
+
+
 async def test_a_fallback_is_no_way_around_a_keys_models() -> None:
     """This key may use `m` and nothing else."""
     play = falling([rejected("context_length_exceeded")], [good()])
