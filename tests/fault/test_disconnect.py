@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.books import Books, books
-from tests.support.caller import chat_call, dial
+from tests.support.caller import Line, chat_call, dial
 from tests.support.gateway import CLIENT_KEY, Gateway, configuration, route, running, upstream
 from tests.support.replies import Healthy, paced, packed
 from tests.support.scripted import Named, Reply, ScriptedUpstream, soon
@@ -44,27 +44,35 @@ def gateway(server: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) 
         yield gateway
 
 
-async def leave(gateway: Gateway, server: ScriptedUpstream, model: str, marker: str) -> tuple[str, float]:
-    """Ask, hang up once the upstream is at work (and, where it streams, output has come); the marker and the moment."""
-    stream = model != "silent_plain"
+async def ask(gateway: Gateway, model: str, marker: str) -> Line:
+    """A call; where its upstream streams, output has come."""
     line = await dial(gateway.url)
-    call = packed(chat_call(model, stream=stream, user=marker))
+    call = packed(chat_call(model, stream=model != "silent_plain", user=marker))
     heard = await line.send("/v1/chat/completions", call, _HEADERS)
     if model == "midstream":
         await line.hear(heard, until=b"tick")
         assert heard.status == 200, heard.body
-    else:
-        needle = f'"{marker}"'.encode()
-        assert await soon(lambda: any(needle in request.body for request in server.to(model)), 10)
-    return marker, line.hang_up()
+    return line
+
+
+async def at_work(server: ScriptedUpstream, model: str, count: int) -> bool:
+    """So many calls have come to that upstream, soon."""
+    return await soon(lambda: len(server.to(model)) == count, 10)
 
 
 async def leave_all(gateway: Gateway, server: ScriptedUpstream, model: str, count: int) -> list[float]:
-    """Seconds from each client's leaving to its upstream connection's closing; infinite where it stayed open."""
+    """Seconds from each client's leaving to its upstream connection's closing; infinite where it stayed open.
+
+    They leave once the upstream is at work for all of them. One look for all: a hundred clients that look for
+    themselves keep the interpreter from the upstream, which lives in this process.
+    """
     left: dict[str, float] = {}
     for start in range(0, count, _AT_ONCE):
-        numbers = range(start, min(start + _AT_ONCE, count))
-        left |= dict(await asyncio.gather(*(leave(gateway, server, model, f"{model}-{n}") for n in numbers)))
+        end = min(start + _AT_ONCE, count)
+        markers = [f"{model}-{number}" for number in range(start, end)]
+        lines = await asyncio.gather(*(ask(gateway, model, marker) for marker in markers))
+        assert await at_work(server, model, end)
+        left |= {marker: line.hang_up() for marker, line in zip(markers, lines, strict=True)}
     asked = {request.call["user"]: request for request in server.to(model)}
     await soon(lambda: all(request.left_at is not None for request in asked.values()), 5)
     return [(asked[marker].left_at or float("inf")) - moment for marker, moment in left.items()]
