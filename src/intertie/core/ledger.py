@@ -14,7 +14,7 @@ import msgspec
 from intertie.core.terms import Operation, Price, Trust, Usage
 
 NONE: Final[frozenset[str]] = frozenset()
-"""This very object is left out of records."""
+"""For sets of facts that are empty: this very object is left out of records, another empty set is not."""
 
 
 class Considered(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -17,11 +17,11 @@ from intertie.core.policy.calendar import Calendar
 from intertie.core.policy.counters import Counters
 from intertie.core.policy.limits import NOTHING, Amounts, Level, Limit
 from intertie.core.policy.meters import Grant, Meters, Refusal
-from intertie.core.policy.worst_case import Size, bounded, largest_cost, sound
+from intertie.core.policy.worst_case import WorstCase, bounded, largest_cost, worst_case
 from intertie.core.routing.candidate import Candidate
 from intertie.core.terms import Snapshot, Upstream, Usage
 from intertie.dataplane.exchange import Attempt, Exchange
-from intertie.dataplane.holding import NO_ALLOWANCE, Allowance, Claim, Holding, Place, allowance, claim, limits_of
+from intertie.dataplane.holding import Allowance, Claim, Holding, allowance, claim, limits_of
 from intertie.dataplane.ports import SnapshotSource
 from intertie.dataplane.refusals import rate_lines, refused
 from intertie.dataplane.threshold import Threshold
@@ -72,8 +72,8 @@ class Gate:
         self._targeted = _targeted(self._of)
         """Organisations with limits on upstreams or models."""
         self._allowances: dict[tuple[str, str, str, str, str], Allowance] = {}
-        self._claims: dict[Place, Claim | None] = {}
-        """Of the targets, where the caller has no budget."""
+        self._unbudgeted = Allowance({})
+        """Of whoever has no budget: all these have their claims in common."""
         self._waiting = WaitingRoom(self._enter)
 
     def __repr__(self) -> str:
@@ -99,10 +99,10 @@ class Gate:
         must = allowed.bounds or self._bounded_by_target(x)
         if allowed.entry is None and not must and not allowed.budgets:
             return None
-        size = measured(x)
-        holding = x.holding = Holding(snapshot, allowed, size)
+        holding = x.holding = Holding(snapshot, allowed)
+        worst = _measured(x, holding)
         if must:
-            _bind(x, holding, allowed, size)
+            _bind(x, holding, allowed, worst)
         if allowed.entry is None:
             return None
         holding.entered = False
@@ -140,12 +140,12 @@ class Gate:
         """Take for `x`, now. What refuses longest is named, and then nothing was taken."""
         holding = x.holding
         assert holding is not None
-        allowed = holding.allowed if holding.of is self._snapshots.current else self._allowed(x, holding)
-        size, now, at = holding.size or measured(x), self.monotonic(), x.started_at
+        allowed, worst = self._allowed(x, holding), _measured(x, holding)
+        now, at = self.monotonic(), x.started_at
         if allowed.dated:
             at = x.started_at = self.calendar.tick(at)
         if (entry := allowed.entry) is not None:
-            amounts = 1, size.likely, 0, size.largest + (holding.bound or 0)
+            amounts = 1, worst.likely, 0, worst.largest + (holding.bound or 0)
             grant = entry.take(amounts, now, at)
             holding.lines = rate_lines(allowed.shown, now)
             if grant is None:
@@ -169,19 +169,18 @@ class Gate:
             holding = self.begin(x)
         elif holding.claimed:
             self.give_back(x)  # claimed before, and not asked after all
-        allowed = holding.allowed if holding.of is self._snapshots.current else self._allowed(x, holding)
-        upstream, model = candidate.upstream, candidate.target.model
+        allowed, upstream, model = self._allowed(x, holding), candidate.upstream, candidate.target.model
         if (wanted := self._wanted(allowed, upstream, model)) is None:
             return None
         price = upstream.models.get(model)
         if price is None and wanted.priced:
             return _unknown_price(candidate)
-        size = holding.size or measured(x)
+        worst = _measured(x, holding)
         if holding.bound is None and (allowed.bounds or wanted.bounds):
-            _bind(x, holding, allowed, size)
+            _bind(x, holding, allowed, worst)
         output = holding.bound or 0
-        cost = largest_cost(size, output, price) if price is not None else 0
-        most = 1, size.likely, cost, size.largest + output
+        cost = largest_cost(worst, output, price) if price is not None else 0
+        most = 1, worst.likely, cost, worst.largest + output
         at = self.calendar.tick(self.wall())
         grant = wanted.meters.take(most, now, at)
         if grant is not None:
@@ -253,7 +252,7 @@ class Gate:
         if found is None:
             if len(self._allowances) >= _REMEMBERED:
                 self._allowances.clear()
-            made = allowance(snapshot, caller, route, self._meters, self._claims, shadow=bool(x.shadow_of))
+            made = allowance(snapshot, caller, route, self._meters, self._unbudgeted.claims, shadow=bool(x.shadow_of))
             found = self._allowances[key] = made
         return found
 
@@ -275,13 +274,14 @@ class Gate:
             self._of = snapshot
             self._targeted = _targeted(snapshot)
             self._allowances.clear()
-            self._claims.clear()
+            self._unbudgeted.claims.clear()
         return snapshot
 
     def _allowed(self, x: Exchange, holding: Holding) -> Allowance:
-        """The same by the newest configuration, since another one is in force than when it was looked up."""
-        holding.of = self._newest()
-        holding.allowed = self.allowance(x, holding.of)
+        """The same, remembered as long as the configuration stays."""
+        snapshot = self._newest()
+        if holding.of is not snapshot:
+            holding.of, holding.allowed = snapshot, self.allowance(x, snapshot)
         return holding.allowed
 
     def begin(self, x: Exchange) -> Holding:
@@ -296,7 +296,7 @@ class Gate:
         for target in x.route.targets:
             upstream = x.snapshot.upstreams.get(target.upstream)
             if upstream is not None:
-                wanted = self._wanted(NO_ALLOWANCE, upstream, target.model)
+                wanted = self._wanted(self._unbudgeted, upstream, target.model)
                 if wanted is not None and wanted.bounds:
                     return True
         return False
@@ -322,16 +322,19 @@ class Gate:
 _OF_TARGETS: Final = frozenset(str(level) for level in Level if level.of_target)
 
 
-def measured(x: Exchange) -> Size:
-    """How large the call is. Raises `BadCall` if that cannot be known."""
-    assert x.size is not None
-    return sound(x.size) if x.size.odd else x.size
+def _measured(x: Exchange, holding: Holding) -> WorstCase:
+    """The most that the call may use. Raises `BadCall` if that cannot be known."""
+    if holding.worst is None:
+        assert x.call is not None
+        assert x.size is not None
+        holding.worst = worst_case(x.call, x.size)
+    return holding.worst
 
 
-def _bind(x: Exchange, holding: Holding, allowed: Allowance, size: Size) -> None:
+def _bind(x: Exchange, holding: Holding, allowed: Allowance, worst: WorstCase) -> None:
     """Bound an output that must be and is not yet."""
-    holding.bound = size.output(allowed.output)
-    if size.declared is None:
+    holding.bound = worst.output(allowed.output)
+    if worst.declared is None:
         assert x.call is not None
         holding.asked = x.call
         x.call = bounded(x.call, allowed.output)
@@ -339,10 +342,7 @@ def _bind(x: Exchange, holding: Holding, allowed: Allowance, size: Size) -> None
 
 def took(x: Exchange) -> Amounts:
     """What a request that is over really took: nothing, if no target was asked and no kept answer given."""
-    used = 0
-    for one in x.attempts:
-        if one.state is not State.BEATEN:
-            used += one.usage.input + one.usage.output
+    used = sum(one.usage.input + one.usage.output for one in x.attempts if one.state is not State.BEATEN)
     account = x.account
     counts = bool(x.attempts) or (account is not None and account.cache in GIVEN)
     return int(counts), used, 0, used

@@ -94,7 +94,7 @@ async def _send(x: Exchange, attempt: Attempt, reply: Reply, d: Dataplane) -> by
                     return await read_whole(x, attempt, wire, adapter, reply, watch)
                 attempt.reader = adapter.reader(x.call, wire.head)
                 if x.holding is not None and x.holding.bound is not None:
-                    attempt.reader = x.holding.capped(attempt.reader, x.call, x.size)
+                    attempt.reader = x.holding.capped(attempt.reader, x.call)
                 await relay_stream(x, attempt, wire, reply, watch)
                 return b""
     except UpstreamTimeout as error:

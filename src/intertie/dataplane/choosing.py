@@ -21,7 +21,6 @@ from intertie.dataplane.parts import Dataplane
 
 _OTHER_CREDENTIAL: Final = frozenset((Harm.PARK, Harm.EXHAUSTED, Harm.COOLDOWN))
 
-
 MOST_ATTEMPTS: Final = 3
 """Sends per request, on its route and on all fallbacks together (S3)."""
 

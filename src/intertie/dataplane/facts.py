@@ -55,7 +55,7 @@ def survey(x: Exchange, d: Dataplane, also: Sequence[Rule] = ()) -> None:
         member=caller.member,
         model=call.model,
         operation=call.operation,
-        tags=tags(raw_tags) if raw_tags is not None else NONE,
+        tags=tags(raw_tags) if raw_tags else NONE,
         headers=_headers(book.headers, x.headers) if book.headers else {},
         needs=needs(call, pictured=measured.pictured),
         tokens=measured.estimate,
@@ -88,7 +88,7 @@ def tags(raw: bytes) -> frozenset[str]:
             "digits and . _ : / = @ + -",
             code="invalid_tags",
         )
-    return frozenset(tag.lower() for tag in found)
+    return frozenset(tag.lower() for tag in found) or NONE
 
 
 def needs(call: Call, *, pictured: bool = True) -> frozenset[str]:
@@ -98,9 +98,7 @@ def needs(call: Call, *, pictured: bool = True) -> frozenset[str]:
     """
     fields = call.fields
     found = []
-    if ("tools" in fields and bytes(fields["tools"]) not in _EMPTY) or (
-        "functions" in fields and bytes(fields["functions"]) not in _EMPTY
-    ):
+    if any(name in fields and bytes(fields[name]) not in _EMPTY for name in ("tools", "functions")):
         found.append("tools")
     if pictured and any(name in fields and _has(fields[name], _PICTURES) for name in CONTENT_MEMBERS):
         found.append("vision")
@@ -127,7 +125,7 @@ def _headers(wanted: Iterable[str], sent: Mapping[bytes, bytes]) -> dict[str, st
 def _content(wanted: frozenset[str], call: Call) -> frozenset[str]:
     """Classes of content that some rule asks for, in anything that would be sent, attachments apart."""
     text = b"\n".join(call.fields.values())  # no class goes over a line
-    return classes(_plain(text) if b"\\" in text or BASE64 in text else text, wanted)
+    return classes(_plain(text), wanted) or NONE
 
 
 def _plain(raw: bytes) -> bytes:
@@ -138,10 +136,10 @@ def _plain(raw: bytes) -> bytes:
             kept.append(raw[at:start])
             at = end
         raw = b"".join((*kept, raw[at:]))
-    nested = 0
-    while b"\\" in raw and nested < _NESTED:
+    for _ in range(_NESTED):
+        if b"\\" not in raw:
+            break
         raw = _ESCAPE.sub(_unescaped, raw)
-        nested += 1
     return raw
 
 

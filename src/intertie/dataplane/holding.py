@@ -9,7 +9,7 @@ import msgspec
 
 from intertie.core.policy.limits import AtCap, Level, Limit, Measure
 from intertie.core.policy.meters import Grant, Meters
-from intertie.core.policy.worst_case import DEFAULT_OUTPUT, Size
+from intertie.core.policy.worst_case import DEFAULT_OUTPUT, WorstCase
 from intertie.core.providers import Reader
 from intertie.core.terms import Call, Caller, Route, Snapshot
 from intertie.core.wire.output_cap import CappedReader
@@ -32,6 +32,8 @@ class Claim(NamedTuple):
 class Allowance(NamedTuple):
     """The limits of a caller on a route, sorted by when and how they are taken; `None` where there are none."""
 
+    claims: dict[Place, Claim | None]
+    """What was found out by `claim`, by target; the gate writes it."""
     entry: Meters | None = None
     """All but money, taken when the request is admitted: rates by estimate, quotas at most."""
     dated: bool = False
@@ -48,11 +50,10 @@ class Allowance(NamedTuple):
     """Limits under which calls may wait for a turn."""
     shown: Shown = Shown()
     """The rates that headers tell of."""
-    claims: dict[Place, Claim | None] = {}  # noqa: RUF012 (written by nobody while it is the default)
-    """What was found out by `claim`, by target."""
 
 
-NO_ALLOWANCE: Final = Allowance()
+NO_ALLOWANCE: Final = Allowance({})
+"""Before it was looked up."""
 MakeMeters = Callable[[list[Limit]], Meters | None]
 
 
@@ -62,8 +63,8 @@ class Holding(msgspec.Struct, eq=False):
     of: Snapshot | None = None
     allowed: Allowance = NO_ALLOWANCE
     """The limits of its caller on its route, by the configuration `of`."""
-    size: Size | None = None
-    """The call's, once it is known to be sound."""
+    worst: WorstCase | None = None
+    """The call's, once somebody asked."""
     at: float = 0.0
     """UTC seconds at which `claimed` was taken; the attempt begins then."""
     bound: int | None = None
@@ -82,10 +83,11 @@ class Holding(msgspec.Struct, eq=False):
     def __repr__(self) -> str:
         return f"<Holding {len(self.admitted)} grants, {len(self.claimed)} for the next attempt>"
 
-    def capped(self, reader: Reader, call: Call, size: Size | None) -> Reader:
+    def capped(self, reader: Reader, call: Call) -> Reader:
         """The reader of an answer that ends where `bound` does."""
         assert self.bound is not None
-        return CappedReader(reader, call, self.bound, size.choices if size is not None else 1)
+        assert self.worst is not None
+        return CappedReader(reader, call, self.bound, self.worst.choices)
 
 
 def allowance(

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
 from intertie.core.wire.assemble import MAX_ANSWER, Assembler, Unassembled
 from intertie.core.wire.sse import event
-
-TOP = {"id": "c-1", "object": "chat.completion.chunk", "created": 7, "model": "m"}
-
-
-def packed(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()
-
-
-def chunk(
-    delta: dict[str, Any] | None = None, index: int = 0, finish: str | None = None, **more: Any
-) -> dict[str, Any]:
-    return {**TOP, "choices": [{"index": index, "delta": delta or {}, "finish_reason": finish}], **more}
+from tests.unit.core.wire.test_assemble import TOP, chunk, packed
 
 
 @pytest.mark.parametrize(

@@ -234,9 +234,9 @@ class World(Setting):
     def _must_be_short(self, x: Exchange, error: GatewayError) -> None:
         """A refusal has a reason, and says when to come back or not to."""
         assert error.retry_after is None or error.retry_after > 0
-        if error.code != "insufficient_quota" or x.holding is None or x.size is None:
+        if error.code != "insufficient_quota" or x.holding is None or x.holding.worst is None:
             return
-        most = x.size.largest + _bound(x)
+        most = x.holding.worst.largest + _bound(x)
         short = False
         for limit, organisation in self.limits.values():
             if limit.per is None or organisation != _caller(x).organisation:

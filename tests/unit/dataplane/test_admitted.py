@@ -116,6 +116,28 @@ async def test_output_without_a_bound_gets_the_projects() -> None:
     assert bed.sent()[0]["max_tokens"] == 77
 
 
+async def test_a_targets_quota_bounds_calls_as_long_as_it_is_there() -> None:
+    """Known before a target is chosen, and by the newest configuration alone."""
+    other = _limit(Level.UPSTREAM, "elsewhere", Measure.REQUESTS, 100)
+    quota = _limit(Level.UPSTREAM, "name-up0", Measure.TOKENS, 100_000, Per.DAY)
+    bed = Bed([other], [whole()] * 4, output=77)
+    for limits in ([other], [other, quota], [other], [other, quota]):
+        bed.put(*limits)
+        await bed.ask(max_tokens=None)
+    assert [sent.get("max_tokens") for sent in bed.sent()] == [None, 77, None, 77]
+
+
+async def test_a_targets_quota_that_was_removed_bounds_nothing() -> None:
+    """What was found out under another configuration is forgotten with it."""
+    other = _limit(Level.UPSTREAM, "elsewhere", Measure.REQUESTS, 100)
+    quota = _limit(Level.UPSTREAM, "name-up0", Measure.TOKENS, 100_000, Per.DAY)
+    bed = Bed([other, quota], [whole()] * 2, output=77)
+    await bed.ask(max_tokens=None)
+    bed.put(other)
+    await bed.ask(max_tokens=None)
+    assert [sent.get("max_tokens") for sent in bed.sent()] == [77, None]
+
+
 async def test_nothing_is_bound_without_a_budget() -> None:
     """A rate alone changes no call."""
     bed = Bed([_limit(Level.PROJECT, "project", Measure.TOKENS, 10_000)], [whole()], output=77)

@@ -237,3 +237,11 @@ async def test_what_rules_restrict_is_told_to_the_cache() -> None:
         texts.append(play.exchange.restriction)
     assert len(set(texts)) == 3
     assert texts[2] == ""
+
+
+async def test_records_leave_out_what_was_not_found() -> None:
+    """Though a rule asked for it: books keep the facts of every such call."""
+    play = ruled(Rule("stay", When(content=("card",)), require=OWN), Rule("near", prefer=OWN))
+    await play.run()
+    kept = msgspec.json.decode(msgspec.json.encode(play.settled.facts))
+    assert {"tags", "needs", "content", "headers"}.isdisjoint(kept)

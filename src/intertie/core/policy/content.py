@@ -23,7 +23,6 @@ _SECRET: Final = re.compile(
 )
 
 
-_NONE: Final[frozenset[str]] = frozenset()
 _SHORTEST_IBAN: Final = 15
 _REMEMBERED: Final = 20_000
 """Characters whose plain form is kept."""
@@ -36,12 +35,12 @@ def classes(text: bytes, wanted: Iterable[str]) -> frozenset[str]:
         if any(_PLAIN[ord(letter)] != ord(letter) for letter in set(written)):
             text = written.translate(_PLAIN).encode()
     digits = len(text) - len(text.translate(None, _DIGITS))
-    found = _NONE
+    found = []
     for name in wanted:
-        least, may_be, is_there = _CLASSES[name]
+        least, may_be, is_there = _LOOKS[name]
         if digits >= least and may_be(text) and is_there(text):
-            found |= {name}
-    return found
+            found.append(name)
+    return frozenset(found)
 
 
 def _card(text: bytes) -> bool:
@@ -110,7 +109,7 @@ _MARKS: Final = (
 )
 
 
-class _Class(NamedTuple):
+class _Look(NamedTuple):
     """What a class cannot do without and most texts do, many times cheaper than its pattern; and how it is found."""
 
     digits: int
@@ -118,12 +117,12 @@ class _Class(NamedTuple):
     found: Callable[[bytes], bool]
 
 
-_CLASSES: Final = {
-    "card": _Class(13, lambda _: True, _card),
-    "email": _Class(0, lambda text: b"@" in text, lambda text: _EMAIL.search(text) is not None),
-    "iban": _Class(2, lambda text: _COUNTRY.search(text) is not None, _iban),
-    "phone": _Class(2, lambda text: b"+" in text, lambda text: _PHONE.search(text) is not None),
-    "secret": _Class(
+_LOOKS: Final = {
+    "card": _Look(13, lambda _: True, _card),
+    "email": _Look(0, lambda text: b"@" in text, lambda text: _EMAIL.search(text) is not None),
+    "iban": _Look(2, lambda text: _COUNTRY.search(text) is not None, _iban),
+    "phone": _Look(2, lambda text: b"+" in text, lambda text: _PHONE.search(text) is not None),
+    "secret": _Look(
         0, lambda text: any(mark in text for mark in _MARKS), lambda text: _SECRET.search(text) is not None
     ),
 }

@@ -11,14 +11,7 @@ import msgspec
 from intertie.core.errors import BadCall
 from intertie.core.pricing import MAX_TOKENS, PER
 from intertie.core.terms import Call, Operation, Price
-from intertie.core.wire.openai_usage import (
-    BASE64,
-    BYTES_PER_TOKEN,
-    CONTENT_MEMBERS,
-    TEXT_MEMBERS,
-    TOKENS_PER_ATTACHMENT,
-    attachments,
-)
+from intertie.core.wire.openai_usage import CONTENT_MEMBERS, TEXT_MEMBERS, tokens, weigh
 
 DEFAULT_OUTPUT: Final = 4096
 """Output tokens of a call that must be bounded and does not say, unless its project does."""
@@ -46,25 +39,36 @@ _MEMBERS: Final = {
 
 
 class Size(msgspec.Struct, frozen=True, gc=False):
-    """A call's size in tokens."""
+    """A call's size, as every call is read."""
 
     estimate: int
-    """Of its input, as likely."""
-    largest: int
-    """Of its input, at most: no tokeniser makes more than one token of a byte of the body."""
-    likely: int
-    """Of it and its answer, as far as anybody can say before it runs."""
-    declared: int | None = 0
-    """Of the output of one choice, as far as the caller allows; `None`: not said. Of two bounds the larger counts, for
+    """Tokens of its input, as likely."""
+    pictures: int = 0
+    """Bytes of pictures in its body, which are no text."""
+    declared: int | None = None
+    """Output tokens of one choice, as far as the caller allows; `None`: not said. Of two bounds the larger counts, for
     the provider chooses which one holds."""
     least: int | None = None
     """The smallest of these bounds, if any."""
     choices: int = 1
-    """Outputs it asks for."""
+    """Outputs it asks for, of each prompt."""
     odd: str = ""
     """A member that should be a number of tokens or choices and is none."""
     pictured: bool = False
     """Whether pictures may be in it."""
+
+
+class WorstCase(msgspec.Struct, frozen=True, gc=False):
+    """What is taken of limits for a call, in tokens."""
+
+    likely: int
+    """Of it and its answer, as far as anybody can say before it runs."""
+    largest: int
+    """Of its input, at most: no tokeniser makes more than one token of a byte of the body."""
+    declared: int | None
+    """See `Size`."""
+    choices: int
+    """Outputs it asks for, of all prompts."""
 
     def output(self, default: int) -> int:
         """Output tokens of all choices together, at most."""
@@ -72,8 +76,8 @@ class Size(msgspec.Struct, frozen=True, gc=False):
 
 
 def size(call: Call) -> Size:
-    """How large a call and its answer may be. Read in one pass, since every call is."""
-    largest, read, attached = call.size, 0, 0
+    """How large a call is. One pass without a look at each picture and prompt: limits alone ask for those."""
+    text = attached = pictures = 0
     declared: int | None = None
     least: int | None = None
     choices, odd, pictured = 1, "", False
@@ -82,46 +86,46 @@ def size(call: Call) -> Size:
         if kind is None:
             continue
         content = bytes(raw)
-        if kind < _BOUND:
-            read += len(content)
-            if kind == _CONTENT:
-                # All of the body, since nobody knows which members a provider shows to its model; pictures by number.
-                if _IMAGE in content or _ESCAPE in content:
-                    pictured = True
-                    largest += _pictures(content) * _TOKENS_PER_PICTURE
-                if BASE64 in content:
-                    for one in attachments(content):
-                        read -= one.end - one.start
-                        largest -= one.end - one.start if one.picture else 0
-                        attached += 1
-            continue
-        value = _count(content, kind)
-        if value is None:
-            odd = name if content != b"null" else odd
+        if kind == _TEXT:
+            text += len(content)
+        elif kind == _CONTENT:
+            weight = weigh(content)
+            text += weight.text
+            attached += weight.attached
+            pictures += weight.pictures
+            pictured = pictured or _IMAGE in content or _ESCAPE in content
+        elif (value := _count(content, 1 if kind == _CHOICES else 0)) is None:
+            if content != b"null" and _counts(name, call.operation):
+                odd = name
         elif kind == _CHOICES:
             choices = max(choices, value)
-        elif name == "max_tokens" or call.operation is Operation.CHAT:  # text completions know the first name only
+        elif _counts(name, call.operation):
             declared = value if declared is None else max(declared, value)
             least = value if least is None else min(least, value)
-    estimate = read // BYTES_PER_TOKEN + attached * TOKENS_PER_ATTACHMENT
-    largest = max(largest, estimate)
+    return Size(tokens(text, attached), pictures, declared, least, choices, odd, pictured)
+
+
+def worst_case(call: Call, size: Size) -> WorstCase:
+    """The most that a call of this size may use. Raises `BadCall` for a number of tokens or choices that is none."""
     if call.operation is Operation.EMBEDDING:
-        return Size(estimate, largest, estimate, pictured=pictured)
-    if call.operation is Operation.COMPLETION:
-        choices *= _prompts(call.fields)
-    return Size(estimate, largest, estimate + (declared or 0) * choices, declared, least, choices, odd, pictured)
+        declared: int | None = 0
+        choices = 1
+    elif size.odd:
+        least = 1 if _MEMBERS[size.odd] == _CHOICES else 0
+        message = f"'{size.odd}' must be a whole number, {least} or more."
+        raise BadCall(message, param=size.odd, code="invalid_type")
+    else:
+        declared = size.declared
+        choices = size.choices * (_prompts(call.fields) if call.operation is Operation.COMPLETION else 1)
+    # All of the body, since nobody knows which members a provider shows to its model; pictures by their number.
+    largest = call.size - size.pictures
+    if size.pictured:
+        held = (call.fields[name] for name in CONTENT_MEMBERS if name in call.fields)
+        largest += sum(_pictures(bytes(raw)) for raw in held) * _TOKENS_PER_PICTURE
+    return WorstCase(size.estimate + (declared or 0) * choices, max(largest, size.estimate), declared, choices)
 
 
-def sound(measured: Size) -> Size:
-    """The same. Raises `BadCall` if the caller's own numbers are none, so that nobody can say how large the call is."""
-    if measured.odd:
-        name = measured.odd
-        least = 1 if _MEMBERS[name] == _CHOICES else 0
-        raise BadCall(f"'{name}' must be a whole number, {least} or more.", param=name, code="invalid_type")
-    return measured
-
-
-def largest_cost(size: Size, output: int, price: Price) -> int:
+def largest_cost(size: WorstCase, output: int, price: Price) -> int:
     """Micro-units that a call costs at most, rounded up; `output` is of all choices together."""
     dearest = max(price.input, price.cached_input or 0, price.cache_write or 0)
     return -(-(size.largest * dearest + output * price.output) // PER)
@@ -139,13 +143,18 @@ def _pictures(content: bytes) -> int:
     return content.count(_PICTURE)
 
 
-def _count(content: bytes, kind: int) -> int | None:
+def _counts(name: str, operation: Operation) -> bool:
+    """Whether anybody reads this member: of the bounds, text completions know the older name only."""
+    return name != "max_completion_tokens" or operation is Operation.CHAT
+
+
+def _count(content: bytes, least: int) -> int | None:
     """The number; `None` if it is none, or none that counts so much."""
     try:
         value = _INTEGER.decode(content)
     except _MALFORMED:
         return None
-    return value if value is not None and (kind == _CHOICES) <= value <= MAX_TOKENS else None
+    return value if value is not None and least <= value <= MAX_TOKENS else None
 
 
 def _prompts(fields: Mapping[str, msgspec.Raw]) -> int:

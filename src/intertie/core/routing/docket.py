@@ -73,9 +73,10 @@ class Docket:
         for number, one in enumerate(order):
             self._placed.append(row(one, places.get(one.key, len(places) + number), allowed=True))
 
-    def placed(self, one: Considered) -> None:
+    def lone(self, one: Considered) -> None:
         """This target alone is the plan."""
-        self._placed.append(one)
+        if self.noting:
+            self._placed.append(one)
 
 
 def row(one: Candidate, base: float, *, allowed: bool) -> Considered:

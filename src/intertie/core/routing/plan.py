@@ -105,12 +105,12 @@ def plan(
     """
     rules = docket.rules if docket is not None else ()
     reach = conditions.reaches.of(call, caller, route, snapshot, conditions, rules, now)
-    if reach.refused and docket is not None:
+    if docket is not None:
         for out in reach.refused:
             docket.unknown(*out)
     if reach.lone is not None and _at_hand(reach.allowed[0], conditions, now):
-        if docket is not None and docket.noting:
-            docket.placed(reach.lone)
+        if docket is not None:
+            docket.lone(reach.lone)
         return reach.allowed
     planner = _Planner(call, route, conditions, now, docket)
     order: Sequence[Candidate] = ()

@@ -53,15 +53,12 @@ class RuleBook:
             _make_room(self._standing)
             found = (one for one in enumerate(self.rules) if stands(one[1].when, call))
             standing = self._standing[kind] = _sorted(found)
-        always, tagged, classed, others = standing
-        which = always
+        which, asked = standing.always, standing.others
         if call.tags:
-            for bit, when in tagged:
-                which |= bit if passes(when, call) else 0
+            asked += standing.tagged
         if call.content:
-            for bit, when in classed:
-                which |= bit if passes(when, call) else 0
-        for bit, when in others:
+            asked += standing.classed
+        for bit, when in asked:
             which |= bit if passes(when, call) else 0
         if not which:
             return _UNRULED

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from statistics import median
 from typing import Final
 
 import msgspec
@@ -193,9 +194,8 @@ class Traffic:
 
     def expected_output(self, route: RouteKey, most: int | None) -> int:
         """Output tokens to expect on a route: the median of its newest answers, and no more than the caller allows."""
-        outputs = sorted(self._outputs.get(route, ()))
-        middle = len(outputs) // 2
-        usual = round((outputs[~middle] + outputs[middle]) / 2) if outputs else USUAL_OUTPUT
+        outputs = self._outputs.get(route)
+        usual = round(median(outputs)) if outputs else USUAL_OUTPUT
         return usual if most is None else min(usual, most)
 
     def holder(self, conversation: bytes, now: float) -> Held | None:

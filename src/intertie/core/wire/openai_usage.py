@@ -17,7 +17,7 @@ _ABSURD: Final = 10**9
 BYTES_PER_TOKEN: Final = 4
 """English text in common tokenisers; used only where nobody counted."""
 
-TOKENS_PER_ATTACHMENT: Final = 800
+_TOKENS_PER_ATTACHMENT: Final = 800
 CONTENT_MEMBERS: Final = ("messages", "input")
 TEXT_MEMBERS: Final = ("prompt", "tools", "functions", "suffix", "documents")
 BASE64: Final = b";base64,"
@@ -110,19 +110,41 @@ def _attachments(content: bytes) -> Iterator[Attachment]:
 
 def estimate_input(fields: Mapping[str, msgspec.Raw]) -> int:
     """Tokens of a request's content by its size; a base64 attachment counts as one picture, not as text."""
-    size = found = 0
+    text = found = 0
     for name in TEXT_MEMBERS:
         if name in fields:
-            size += len(bytes(fields[name]))
+            text += len(bytes(fields[name]))
     for name in CONTENT_MEMBERS:
         if name in fields:
-            content = bytes(fields[name])
-            size += len(content)
-            if BASE64 in content:
-                for one in attachments(content):
-                    size -= one.end - one.start
-                    found += 1
-    return size // BYTES_PER_TOKEN + found * TOKENS_PER_ATTACHMENT
+            weight = weigh(bytes(fields[name]))
+            text += weight.text
+            found += weight.attached
+    return tokens(text, found)
+
+
+class Weight(NamedTuple):
+    """Of one member of a call that may hold attachments."""
+
+    text: int
+    """Bytes of it that are none of theirs."""
+    attached: int = 0
+    """How many there are."""
+    pictures: int = 0
+    """Bytes of those that are looked at."""
+
+
+def weigh(content: bytes) -> Weight:
+    """What raw JSON is made of."""
+    if BASE64 not in content:
+        return Weight(len(content))
+    found = list(attachments(content))
+    pictures = sum(one.end - one.start for one in found if one.picture)
+    return Weight(len(content) - sum(one.end - one.start for one in found), len(found), pictures)
+
+
+def tokens(text: int, attached: int) -> int:
+    """Input tokens of so many bytes of text and so many attachments, as likely."""
+    return text // BYTES_PER_TOKEN + attached * _TOKENS_PER_ATTACHMENT
 
 
 def estimate_output(content_bytes: int, pieces: int) -> int:

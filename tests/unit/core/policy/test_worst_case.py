@@ -11,15 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intertie.core.errors import BadCall
-from intertie.core.policy.worst_case import DEFAULT_OUTPUT, bounded, largest_cost, size, sound
+from intertie.core.policy.worst_case import DEFAULT_OUTPUT, WorstCase, bounded, largest_cost, size, worst_case
 from intertie.core.pricing import cost
 from intertie.core.terms import Call, Operation, Price, Usage
 from intertie.core.wire.envelope import peek
+from intertie.core.wire.openai_usage import estimate_input
 
 
 def _call(operation: Operation = Operation.CHAT, **fields: Any) -> Call:
     body = {"model": "m", "messages": [{"role": "user", "content": "hello there"}], **fields}
     return peek(json.dumps(body, ensure_ascii=False).encode(), operation, "req_1")
+
+
+def worst(call: Call) -> WorstCase:
+    return worst_case(call, size(call))
 
 
 @pytest.mark.parametrize(
@@ -36,7 +41,7 @@ def _call(operation: Operation = Operation.CHAT, **fields: Any) -> Call:
 )
 def test_what_the_caller_allows(fields: dict[str, Any], declared: int | None, choices: int) -> None:
     """Of two names for the same bound the larger counts: which one holds is for the provider to choose."""
-    found = size(_call(**fields))
+    found = worst(_call(**fields))
 
     assert (found.declared, found.choices) == (declared, choices)
     assert found.output(DEFAULT_OUTPUT) == (DEFAULT_OUTPUT if declared is None else declared) * choices
@@ -57,7 +62,7 @@ def test_what_the_caller_allows(fields: dict[str, Any], declared: int | None, ch
 )
 def test_completions_answer_each_prompt(prompt: object, more: dict[str, Any], choices: int) -> None:
     """A list of numbers is one prompt in tokens; a list of texts or of lists is answered item by item."""
-    assert size(_call(Operation.COMPLETION, prompt=prompt, **more)).choices == choices
+    assert worst(_call(Operation.COMPLETION, prompt=prompt, **more)).choices == choices
 
 
 def test_millions_of_tokens_are_counted_without_taking_them_apart() -> None:
@@ -68,7 +73,7 @@ def test_millions_of_tokens_are_counted_without_taking_them_apart() -> None:
             call = peek(b'{"model": "m", "prompt": ' + prompt.encode() + b"}", Operation.COMPLETION, "req_1")
             tracemalloc.reset_peak()
             before = tracemalloc.get_traced_memory()[0]
-            assert size(call).choices == choices
+            assert worst(call).choices == choices
             assert tracemalloc.get_traced_memory()[1] - before < 4 * len(prompt)
     finally:
         tracemalloc.stop()
@@ -77,22 +82,24 @@ def test_millions_of_tokens_are_counted_without_taking_them_apart() -> None:
 def test_a_text_completion_is_bounded_by_the_one_name_it_knows() -> None:
     """Nobody reads the newer name there, so it bounds nothing."""
     asked = _call(Operation.COMPLETION, prompt="one", max_completion_tokens=1)
-    assert size(asked).declared is None
-    assert size(_call(Operation.COMPLETION, prompt="one", max_completion_tokens=1, max_tokens=9)).declared == 9
+    assert worst(asked).declared is None
+    assert worst(_call(Operation.COMPLETION, prompt="one", max_completion_tokens=1, max_tokens=9)).declared == 9
+    assert worst(_call(Operation.COMPLETION, prompt="one", max_completion_tokens="many")).declared is None
 
 
 def test_embeddings_have_no_output() -> None:
     """Whatever stands in the call."""
-    assert size(_call(Operation.EMBEDDING, input="text", max_tokens=5)).output(DEFAULT_OUTPUT) == 0
+    assert worst(_call(Operation.EMBEDDING, input="text", max_tokens=5)).output(DEFAULT_OUTPUT) == 0
 
 
 @pytest.mark.parametrize("value", ["7", -1, 1.5, True, 10**15, [1]])
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "n"])
 def test_a_bound_that_is_none_is_refused(name: str, value: object) -> None:
     """A call whose size cannot be known cannot be reserved for."""
-    measured = size(_call(Operation.CHAT, **{name: value}))
+    call = _call(Operation.CHAT, **{name: value})
+    measured = size(call)
     with pytest.raises(BadCall) as caught:
-        sound(measured)
+        worst_case(call, measured)
     assert caught.value.param == name
 
 
@@ -101,6 +108,14 @@ def test_the_smallest_bound_is_what_an_answer_is_expected_to_keep() -> None:
     assert size(_call(max_tokens=50, max_completion_tokens=20)).least == 20
     assert size(_call(max_tokens="many")).least is None
     assert size(_call()).least is None
+
+
+@pytest.mark.parametrize("more", [{}, {"tools": [{"x": "y" * 50}]}, {"prompt": "p" * 99, "input": "i" * 40}])
+def test_the_estimate_is_the_same_as_everywhere_else(more: dict[str, Any]) -> None:
+    """Rules, limits and books read one number."""
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 9000}}
+    call = _call(messages=[{"role": "user", "content": [picture, {"type": "text", "text": "what?"}]}], **more)
+    assert size(call).estimate == estimate_input(call.fields) > 800
 
 
 def test_bounding_keeps_everything_else() -> None:
@@ -128,7 +143,7 @@ def test_no_answer_costs_more_than_the_largest_cost(
     text: str, price: Price, most: int, choices: int, shares: tuple[float, float, float, float]
 ) -> None:
     """For any text with at most a token per byte, any caching and any output within the bound."""
-    found = size(_call(messages=[{"role": "user", "content": text}], max_tokens=most, n=choices))
+    found = worst(_call(messages=[{"role": "user", "content": text}], max_tokens=most, n=choices))
     taken = int(len(text.encode()) * shares[0])
     cached = int(taken * shares[1])
     written = int((taken - cached) * shares[2])
@@ -143,7 +158,7 @@ def test_no_answer_costs_more_than_the_largest_cost(
 def test_pictures_by_address_are_counted() -> None:
     """Their bytes are not in the call, their tokens are in the bill."""
     part = {"type": "image_url", "image_url": {"url": "https://x.test/a.png"}}
-    bare, seen = size(_call()), size(_call(messages=[{"role": "user", "content": [part]}]))
+    bare, seen = worst(_call()), worst(_call(messages=[{"role": "user", "content": [part]}]))
 
     assert seen.largest > bare.largest + 3000
 
@@ -165,7 +180,7 @@ LONG = "word " * 20_000
 )
 def test_nothing_that_a_model_may_see_is_left_out_of_the_most(fields: dict[str, Any]) -> None:
     """Wherever it stands in the body, and whatever it pretends to be."""
-    assert size(_call(**fields)).largest >= len(LONG)
+    assert worst(_call(**fields)).largest >= len(LONG)
 
 
 def test_an_attached_picture_counts_as_a_picture_and_a_file_by_its_size() -> None:
@@ -173,7 +188,7 @@ def test_an_attached_picture_counts_as_a_picture_and_a_file_by_its_size() -> Non
     data = "QUJD" * 50_000
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + data}}
     document = {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64," + data}}
-    seen, read = (size(_call(messages=[{"role": "user", "content": [part]}])) for part in (picture, document))
+    seen, read = (worst(_call(messages=[{"role": "user", "content": [part]}])) for part in (picture, document))
 
     assert 3000 < seen.largest < 10_000
     assert read.largest > len(data)
@@ -185,6 +200,6 @@ def test_a_picture_counts_however_its_name_is_spelt() -> None:
         b'{"model": "m", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "https://x"}]}]}'
     )
     spelt = plain.replace(b"image_url", rb"\u0069m\u0061ge\u005Furl")
-    found = [size(peek(body, Operation.CHAT, "req_1")).largest for body in (plain, spelt)]
+    found = [worst(peek(body, Operation.CHAT, "req_1")).largest for body in (plain, spelt)]
 
     assert min(found) > 3000
