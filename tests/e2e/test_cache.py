@@ -34,9 +34,10 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def client(gateway: Gateway) -> OpenAI:
+def client(gateway: Gateway) -> Iterator[OpenAI]:
     """Unmodified, without retries of its own."""
-    return OpenAI(base_url=gateway.base_url, api_key=CLIENT_KEY, max_retries=0)
+    with OpenAI(base_url=gateway.base_url, api_key=CLIENT_KEY, max_retries=0) as made:
+        yield made
 
 
 def answer(client: OpenAI, model: str, *, stream: bool, **more: Any) -> tuple[ChatCompletion, str]:

@@ -67,18 +67,23 @@ def _client(gateway: Gateway, project: str, retries: int = 2) -> OpenAI:
 
 
 def test_a_rate_limit_is_waited_for_as_told(gateway: Gateway) -> None:
-    """Sixty calls empty the minute; the next one comes back after the second it was told, and passes."""
-    with _client(gateway, "rated") as client:
-        first = client.chat.completions.with_raw_response.create(model="endless", messages=HELLO)
-        left = int(first.headers["x-ratelimit-remaining-requests"])
-        assert first.headers["x-ratelimit-limit-requests"] == "60"
-        for _ in range(left):
-            client.chat.completions.create(model="endless", messages=HELLO)
-        begun = time.monotonic()
-        last = client.chat.completions.with_raw_response.create(model="endless", messages=HELLO)
+    """Sixty calls empty the minute; the next one comes back after the second it was told, and passes.
 
-    assert last.retries_taken >= 1
-    assert 0.5 < time.monotonic() - begun < 5
+    A second gives one call back, so on a slow machine it takes a few calls more.
+    """
+    with _client(gateway, "rated") as client:
+        raw, started = client.chat.completions.with_raw_response, time.monotonic()
+        first = raw.create(model="endless", messages=HELLO)
+        assert first.headers["x-ratelimit-limit-requests"] == "60"
+        passed, waited = 1, 0.0
+        while not waited and passed < 300:
+            begun = time.monotonic()
+            if raw.create(model="endless", messages=HELLO).retries_taken:
+                waited = time.monotonic() - begun
+            passed += 1
+
+    assert 60 < passed <= 61 + (time.monotonic() - started)
+    assert 0 < waited < 5
 
 
 def test_a_budget_stop_is_not_retried(gateway: Gateway) -> None:

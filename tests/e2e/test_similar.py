@@ -42,9 +42,8 @@ def gateway(server: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture
-def ask(gateway: Gateway) -> Callable[..., Any]:
+def ask(gateway: Gateway) -> Iterator[Callable[..., Any]]:
     """One question by the official client; what it got with the headers."""
-    client = OpenAI(base_url=gateway.base_url, api_key=CLIENT_KEY, max_retries=0)
 
     def asked(text: str, model: str = "local", word: str = "", **more: Any) -> Any:
         headers = {"x-intertie-cache-control": word} if word else {}
@@ -53,7 +52,8 @@ def ask(gateway: Gateway) -> Callable[..., Any]:
             model=model, messages=messages, extra_headers=headers, **more
         )
 
-    return asked
+    with OpenAI(base_url=gateway.base_url, api_key=CLIENT_KEY, max_retries=0) as client:
+        yield asked
 
 
 def known(gateway: Gateway, count: int) -> None:

@@ -111,7 +111,10 @@ class Gateway:
                     self.url = self.url.replace("127.0.0.1", self.address)
                 with urllib.request.urlopen(f"{self.url}/readyz", timeout=2):
                     return
-            except (OSError, ValueError):  # not written yet, half written, not listening yet, not ready yet
+            except urllib.error.HTTPError as not_ready:
+                not_ready.close()
+                time.sleep(0.01)
+            except (OSError, ValueError):  # not written yet, half written, not listening yet
                 time.sleep(0.01)
         self.kill()
         raise GatewayFailed(f"not ready in {_START_SECONDS:.0f} s:\n{self.tail()}")
