@@ -103,14 +103,14 @@ class Gate:
         worst = _measured(x, holding)
         if must:
             _bind(x, holding, allowed, worst)
-        if allowed.entry is None:
+        if (entry := allowed.entry) is None:
             return None
-        holding.entered = False
         busy = self._waiting.busy(allowed.queues) if self._waiting.rooms else None
-        refusal = self._enter(x) if busy is None else Refusal(busy, 1.0)
+        refusal = self._take(x, holding, allowed, entry) if busy is None else Refusal(busy, 1.0)
         if refusal is None:
             return None
         if refusal.limit.wait > 0 and not x.shadow_of:
+            holding.entered = False
             return self._waiting.join(x, refusal.limit, self.monotonic())
         raise refused(refusal)
 
@@ -125,11 +125,11 @@ class Gate:
         holding = x.holding
         if holding is None:
             return
-        if holding.claimed:
+        if holding.claimed is not None:
             self.give_back(x)
-        if holding.admitted:
-            grants, holding.admitted = holding.admitted, []
-            self._end(grants, took(x), self.monotonic())
+        if (grant := holding.admitted) is not None:
+            holding.admitted = None
+            self._end(grant, took(x), self.monotonic())
 
     def recall(self) -> None:
         """Another configuration is in force: whoever waits under a limit that was raised or removed enters."""
@@ -137,22 +137,25 @@ class Gate:
             self._waiting.call_up(limit_id)
 
     def _enter(self, x: Exchange) -> Refusal | None:
-        """Take for `x`, now. What refuses longest is named, and then nothing was taken."""
+        """The turn of one that waited has come."""
         holding = x.holding
         assert holding is not None
-        allowed, worst = self._allowed(x, holding), _measured(x, holding)
+        allowed = self._allowed(x, holding)
+        refusal = None if allowed.entry is None else self._take(x, holding, allowed, allowed.entry)
+        holding.entered = refusal is None
+        return refusal
+
+    def _take(self, x: Exchange, holding: Holding, allowed: Allowance, entry: Meters) -> Refusal | None:
+        """Take for `x`, now. What refuses longest is named, and then nothing was taken."""
+        worst = holding.worst
+        assert worst is not None
         now, at = self.monotonic(), x.started_at
         if allowed.dated:
             at = x.started_at = self.calendar.tick(at)
-        if (entry := allowed.entry) is not None:
-            amounts = 1, worst.likely, 0, worst.largest + (holding.bound or 0)
-            grant = entry.take(amounts, now, at)
-            holding.lines = rate_lines(allowed.shown, now)
-            if grant is None:
-                return entry.refusal(amounts, now, at)
-            holding.admitted.append(grant)
-        holding.entered = True
-        return None
+        amounts = 1, worst.likely, 0, worst.largest + (holding.bound or 0)
+        holding.admitted = entry.take(amounts, now, at)
+        holding.lines = rate_lines(allowed.shown, now)
+        return None if holding.admitted is not None else entry.refusal(amounts, now, at)
 
     # -- an attempt
 
@@ -167,7 +170,7 @@ class Gate:
             if not self._newest().limits:
                 return None
             holding = self.begin(x)
-        elif holding.claimed:
+        elif holding.claimed is not None:
             self.give_back(x)  # claimed before, and not asked after all
         allowed, upstream, model = self._allowed(x, holding), candidate.upstream, candidate.target.model
         if (wanted := self._wanted(allowed, upstream, model)) is None:
@@ -175,7 +178,7 @@ class Gate:
         price = upstream.models.get(model)
         if price is None and wanted.priced:
             return _unknown_price(candidate)
-        worst = _measured(x, holding)
+        worst = holding.worst or _measured(x, holding)
         if holding.bound is None and (allowed.bounds or wanted.bounds):
             _bind(x, holding, allowed, worst)
         output = holding.bound or 0
@@ -184,7 +187,7 @@ class Gate:
         at = self.calendar.tick(self.wall())
         grant = wanted.meters.take(most, now, at)
         if grant is not None:
-            holding.claimed.append(grant)
+            holding.claimed = grant
             holding.at = at
             return None
         if allowed.strict is not None and (spent := allowed.strict.refusal(most, now, at)) is not None:
@@ -198,32 +201,32 @@ class Gate:
 
         Raises what the caller is told if there is no room any more.
         """
-        taken = x.holding is not None and x.holding.claimed
+        taken = x.holding is not None and x.holding.claimed is not None
         if not taken and (full := self.claim(x, attempt.candidate, self.monotonic())) is not None:
             raise full
         holding = x.holding
-        if holding is None or not holding.claimed:
+        if holding is None or holding.claimed is None:
             return self.calendar.tick(self.wall())
-        attempt.held, holding.claimed = holding.claimed, []
+        attempt.held, holding.claimed = holding.claimed, None
         return holding.at
 
     def give_back(self, x: Exchange) -> None:
         """The attempt for which something was claimed does not begin now."""
-        if x.holding is not None and x.holding.claimed:
-            grants, x.holding.claimed = x.holding.claimed, []
-            self._end(grants, NOTHING, self.monotonic())
+        if x.holding is not None and (grant := x.holding.claimed) is not None:
+            x.holding.claimed = None
+            self._end(grant, NOTHING, self.monotonic())
 
     def close(self, attempt: Attempt, record: AttemptRecord, now: float) -> None:
         """The attempt is over: count what its record says; one that was beaten costs its caller nothing.
 
         `now` is monotonic seconds.
         """
-        if not attempt.held:
+        if (grant := attempt.held) is None:
             return
-        grants, attempt.held = attempt.held, []
+        attempt.held = None
         used = record.usage.input + record.usage.output
         actual = 1, used, record.cost or 0, used
-        self._end(grants, actual, now, NOTHING if record.state is State.BEATEN else None)
+        self._end(grant, actual, now, NOTHING if record.state is State.BEATEN else None)
 
     def within(self, x: Exchange, usage: Usage | None) -> Usage | None:
         """The same, unless it is our own guess and above what was let through: a guess must not pass a budget."""
@@ -303,17 +306,15 @@ class Gate:
 
     # -- amounts
 
-    def _end(self, grants: list[Grant], actual: Amounts, now: float, callers: Amounts | None = None) -> None:
+    def _end(self, grant: Grant, actual: Amounts, now: float, callers: Amounts | None = None) -> None:
         """`callers`, if given, is what limits of the caller count instead."""
-        for grant in grants:
-            if callers is None:
-                grant.meters.settle(grant, actual, now)
-            else:
-                grant.meters.settle_apart(grant, actual, callers, now)
+        if callers is None:
+            grant.meters.settle(grant, actual, now)
+        else:
+            grant.meters.settle_apart(grant, actual, callers, now)
         if self._waiting.rooms:
-            for grant in grants:
-                for places in grant.meters.places:
-                    self._waiting.call_up(places.limit.id)
+            for places in grant.meters.places:
+                self._waiting.call_up(places.limit.id)
 
     def _meters(self, limits: list[Limit]) -> Meters | None:
         return self.counters.meters(limits, self.monotonic(), self.calendar.tick()) if limits else None
@@ -342,10 +343,12 @@ def _bind(x: Exchange, holding: Holding, allowed: Allowance, worst: WorstCase) -
 
 def took(x: Exchange) -> Amounts:
     """What a request that is over really took: nothing, if no target was asked and no kept answer given."""
-    used = sum(one.usage.input + one.usage.output for one in x.attempts if one.state is not State.BEATEN)
-    account = x.account
-    counts = bool(x.attempts) or (account is not None and account.cache in GIVEN)
-    return int(counts), used, 0, used
+    used = 0
+    for one in x.attempts:
+        if one.state is not State.BEATEN:
+            used += one.usage.input + one.usage.output
+    counts = x.attempts or (x.account is not None and x.account.cache in GIVEN)
+    return 1 if counts else 0, used, 0, used
 
 
 def _targeted(snapshot: Snapshot) -> frozenset[str]:

@@ -118,13 +118,13 @@ def _cover(gate: Gate, x: Exchange, opened: Sequence[Opened], places: Mapping[Pl
         limit = opened[number].limit
         if _by_attempt(limit):
             for attempt in x.live:
-                gate.counters.cover(attempt.held, limit, attempt.started_at)
+                attempt.held = gate.counters.cover(attempt.held, limit, attempt.started_at)
         else:
             holding = x.holding or gate.begin(x)
-            gate.counters.cover(holding.admitted, limit, x.started_at)
+            holding.admitted = gate.counters.cover(holding.admitted, limit, x.started_at)
     for attempt in x.live:
         for number in _concerned(places, _target_places(x, attempt)):
-            gate.counters.cover(attempt.held, opened[number].limit, attempt.started_at)
+            attempt.held = gate.counters.cover(attempt.held, opened[number].limit, attempt.started_at)
 
 
 def _own_places(x: Exchange) -> Iterator[Place]:

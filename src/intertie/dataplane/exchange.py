@@ -127,7 +127,7 @@ class Attempt:
         """The request is answered without it; written by `Race`."""
         self.candidate = candidate
         self.credential = credential
-        self.held: list[Grant] = []
+        self.held: Grant | None = None
         """What it holds of limits; written by `admitted`."""
         self.started = 0.0
         self.started_at = 0.0

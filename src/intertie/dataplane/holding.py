@@ -71,9 +71,9 @@ class Holding(msgspec.Struct, eq=False):
     """Output tokens of all choices that are let through; `None`: as many as come."""
     asked: Call | None = None
     """The call as it came, if the bound had to be put into it."""
-    admitted: list[Grant] = msgspec.field(default_factory=list)
+    admitted: Grant | None = None
     """Held until the request ends."""
-    claimed: list[Grant] = msgspec.field(default_factory=list)
+    claimed: Grant | None = None
     """Taken for the next attempt; held by that until it ends."""
     entered: bool = True
     """Nothing is to be taken at admission any more; false while it waits for its turn."""
@@ -81,7 +81,7 @@ class Holding(msgspec.Struct, eq=False):
     """Header lines about rates, true when the request was admitted or refused."""
 
     def __repr__(self) -> str:
-        return f"<Holding {len(self.admitted)} grants, {len(self.claimed)} for the next attempt>"
+        return f"<Holding {self.admitted}, for the next attempt {self.claimed}>"
 
     def capped(self, reader: Reader, call: Call) -> Reader:
         """The reader of an answer that ends where `bound` does."""

@@ -220,15 +220,16 @@ class World(Setting):
                     assert self._sum(limit, organisation, span, self.books) <= limit.amount, (id_, span.id)
 
     def _held(self, id_: str, where: str) -> int:
-        grants = [grant for x in self.live for attempt in x.live for grant in attempt.held]
+        grants = [attempt.held for x in self.live for attempt in x.live]
         for x in self.live:
             if x.holding is not None:
-                grants += [*x.holding.admitted, *x.holding.claimed]
+                grants += [x.holding.admitted, x.holding.claimed]
         return sum(
             grant.amounts[counted]
             for grant in grants
+            if grant is not None and grant.open
             for account, counted in grant.meters.sums
-            if grant.open and account.limit.id == id_ and account.since <= grant.age and account.window.id == where
+            if account.limit.id == id_ and account.since <= grant.age and account.window.id == where
         )
 
     def _must_be_short(self, x: Exchange, error: GatewayError) -> None:

@@ -34,11 +34,12 @@ def classes(text: bytes, wanted: Iterable[str]) -> frozenset[str]:
         written = text.decode("utf-8", "replace")
         if any(_PLAIN[ord(letter)] != ord(letter) for letter in set(written)):
             text = written.translate(_PLAIN).encode()
-    digits = len(text) - len(text.translate(None, _DIGITS))
+    signs = text.translate(None, _NO_SIGNS)
+    digits = len(signs) - len(signs.translate(None, _DIGITS))
     found = []
     for name in wanted:
-        least, may_be, is_there = _LOOKS[name]
-        if digits >= least and may_be(text) and is_there(text):
+        look = _LOOKS[name]
+        if digits >= look.digits and len(signs) >= look.signs and look.may_be(text) and look.found(text):
             found.append(name)
     return frozenset(found)
 
@@ -102,6 +103,8 @@ def _plain(letter: str) -> int | None:
 
 _PLAIN: Final = _Plain()
 _DIGITS: Final = b"0123456789"
+_SIGNS: Final = _DIGITS + b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_NO_SIGNS: Final = bytes(set(range(256)) - set(_SIGNS))
 _COUNTRY: Final = re.compile(rb"[A-Z]{2}[0-9]{2}")
 _MARKS: Final = (
     *(b"PRIVATE KEY", b"sk-", b"sk_", b"rk-", b"rk_", b"pk-", b"pk_", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_"),
@@ -113,16 +116,18 @@ class _Look(NamedTuple):
     """What a class cannot do without and most texts do, many times cheaper than its pattern; and how it is found."""
 
     digits: int
+    signs: int
+    """Digits and capital letters."""
     may_be: Callable[[bytes], bool]
     found: Callable[[bytes], bool]
 
 
 _LOOKS: Final = {
-    "card": _Look(13, lambda _: True, _card),
-    "email": _Look(0, lambda text: b"@" in text, lambda text: _EMAIL.search(text) is not None),
-    "iban": _Look(2, lambda text: _COUNTRY.search(text) is not None, _iban),
-    "phone": _Look(2, lambda text: b"+" in text, lambda text: _PHONE.search(text) is not None),
+    "card": _Look(13, 13, lambda _: True, _card),
+    "email": _Look(0, 0, lambda text: b"@" in text, lambda text: _EMAIL.search(text) is not None),
+    "iban": _Look(2, _SHORTEST_IBAN, lambda text: _COUNTRY.search(text) is not None, _iban),
+    "phone": _Look(8, 8, lambda text: b"+" in text, lambda text: _PHONE.search(text) is not None),
     "secret": _Look(
-        0, lambda text: any(mark in text for mark in _MARKS), lambda text: _SECRET.search(text) is not None
+        0, 0, lambda text: any(mark in text for mark in _MARKS), lambda text: _SECRET.search(text) is not None
     ),
 }

@@ -77,18 +77,20 @@ class Counters:
         if account.begin(span, spent):
             self._renewed(account)
 
-    def cover(self, grants: list[Grant], limit: Limit, began: float) -> None:
-        """Let a call that began at `began` and has these open grants count towards a limit that they were made before.
+    def cover(self, grant: Grant | None, limit: Limit, began: float) -> Grant | None:
+        """Let a call that began at `began` and has this open grant count towards a limit that it was made before.
 
         Or before its windows changed. A call that began in another window than the present one counts nowhere in it.
+        Returns the grant, made now for a call that had none.
         """
         account = self._accounts[limit.id]
         span = account.window
-        if any(grant.counts(account) for grant in grants) or not span.start <= began < span.end:
-            return
-        if not grants:
-            grants.append(Grant(self.meters((), 0.0, 0.0), NOTHING, self._age.count))
-        grants[0].later += ((account, which(limit), span),)
+        if (grant is not None and grant.counts(account)) or not span.start <= began < span.end:
+            return grant
+        if grant is None:
+            grant = Grant(self.meters((), 0.0, 0.0), NOTHING, self._age.count)
+        grant.later += ((account, which(limit), span),)
+        return grant
 
     def turn(self, account: Account, at: float) -> None:
         """The window of an account is over: the one of this moment begins."""

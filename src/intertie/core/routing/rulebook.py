@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -58,6 +59,8 @@ class RuleBook:
             asked += standing.tagged
         if call.content:
             asked += standing.classed
+        if call.tokens > standing.larger:
+            asked += standing.sized
         for bit, when in asked:
             which |= bit if passes(when, call) else 0
         if not which:
@@ -81,6 +84,9 @@ class _Standing(NamedTuple):
     """A tag, among others: a call without tags need not be asked."""
     classed: tuple[_Asking, ...]
     """A class of content; so for these."""
+    sized: tuple[_Asking, ...]
+    """That a call be larger than `larger` or more."""
+    larger: float
     others: tuple[_Asking, ...]
 
 
@@ -88,14 +94,17 @@ def _sorted(rules: Iterable[tuple[int, Rule]]) -> _Standing:
     always = 0
     tagged: list[_Asking] = []
     classed: list[_Asking] = []
+    sized: list[_Asking] = []
     others: list[_Asking] = []
     for place, rule in rules:
         when, bit = rule.when, 1 << place
         if asks_nothing(when):
             always |= bit
         else:
-            (tagged if when.tag else classed if when.content else others).append((bit, when))
-    return _Standing(always, tuple(tagged), tuple(classed), tuple(others))
+            many = when.larger_than is not None
+            (tagged if when.tag else classed if when.content else sized if many else others).append((bit, when))
+    larger = min((when.larger_than for _, when in sized if when.larger_than is not None), default=math.inf)
+    return _Standing(always, tuple(tagged), tuple(classed), tuple(sized), larger, tuple(others))
 
 
 def _make_room(remembered: dict[Any, Any]) -> None:

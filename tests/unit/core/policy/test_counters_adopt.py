@@ -87,11 +87,10 @@ def test_adopting_again_keeps_what_is_held() -> None:
 def test_a_covered_grant_counts_when_it_is_settled() -> None:
     """Once, though it is covered twice."""
     counters = _counters()
-    grants: list[Grant] = []
     counters.adopt(BUDGET, TODAY, 5)
-    counters.cover(grants, BUDGET, AT)
-    counters.cover(grants, BUDGET, AT)
-    (grant,) = grants
+    grant = counters.cover(None, BUDGET, AT)
+    assert grant is not None
+    assert counters.cover(grant, BUDGET, AT) is grant
     grant.meters.settle(grant, (1, 0, 7, 0), 0.0)
 
     account = counters.accounts()[BUDGET.id]
@@ -107,7 +106,7 @@ def test_other_windows_of_the_same_limit_begin_afresh(zone: str) -> None:
     other = window(Per.DAY, zone, AT)
     assert other != TODAY
     counters.adopt(BUDGET, other, 4)
-    counters.cover([grant], BUDGET, AT)
+    assert counters.cover(grant, BUDGET, AT) is grant
     grant.meters.settle(grant, (1, 0, 9, 0), 0.0)
 
     account = counters.accounts()[BUDGET.id]
