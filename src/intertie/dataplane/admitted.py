@@ -282,8 +282,8 @@ class Gate:
 
     def _allowed(self, x: Exchange, holding: Holding) -> Allowance:
         """The same, remembered as long as the configuration stays."""
-        snapshot = self._newest()
-        if holding.of is not snapshot:
+        if holding.of is not self._snapshots.current:
+            snapshot = self._newest()
             holding.of, holding.allowed = snapshot, self.allowance(x, snapshot)
         return holding.allowed
 

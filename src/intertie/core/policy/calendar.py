@@ -35,7 +35,8 @@ class Calendar:
         """The moment `at` (now, if omitted) by this clock: nothing is dated earlier from then on."""
         if at is None:
             at = self._wall()
-        self._latest = max(self._latest, at)
+        if at > self._latest:
+            self._latest = at
         return self._latest
 
     def expect(self, limit: Limit, later: Mapping[str, int]) -> None:
