@@ -35,8 +35,7 @@ class Calendar:
         """The moment `at` (now, if omitted) by this clock: nothing is dated earlier from then on."""
         if at is None:
             at = self._wall()
-        if at > self._latest:
-            self._latest = at
+        self._latest = max(self._latest, at)
         return self._latest
 
     def expect(self, limit: Limit, later: Mapping[str, int]) -> None:
