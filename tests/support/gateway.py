@@ -113,9 +113,9 @@ class Gateway:
                     return
             except urllib.error.HTTPError as not_ready:
                 not_ready.close()
-                time.sleep(0.01)
             except (OSError, ValueError):  # not written yet, half written, not listening yet
-                time.sleep(0.01)
+                pass
+            time.sleep(0.01)
         self.kill()
         raise GatewayFailed(f"not ready in {_START_SECONDS:.0f} s:\n{self.tail()}")
 

@@ -18,9 +18,12 @@ from intertie.core.policy.content import CLASSES, classes
         ("DE89 3704 0044 0532 0130 00, thanks", {"iban"}),
         ("GB82 WEST 1234 5698 7654 32 AND MORE", {"iban"}),
         ("DE89 3704 0044 0532 0130 02", set()),
+        ("no9386 or NO9386011117947", {"iban"}),  # the shortest there is
         ("write to jo.doe+x@mail.example.org", {"email"}),
         ("a @ b or @decorator or x@y", set()),
         ("call +49 (151) 2345-6789", {"phone"}),
+        ("call +1 234 567-8", {"phone"}),
+        ("call +1 234 567", set()),
         ("1 + 1 = 2, +3 degrees", set()),
         ("-----BEGIN RSA PRI" + "VATE KEY-----", {"secret"}),
         ("key AKIAIOSFODNN7EXAMPLE", {"secret"}),
