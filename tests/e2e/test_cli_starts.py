@@ -48,14 +48,18 @@ def test_smoke_cleans_up_after_ctrl_c(tmp_path: Path) -> None:
         with running(tmp_path, document) as gateway:
             environ = {"INTERTIE_DATA": str(gateway.data), "INTERTIE_ADMIN_KEY": gateway.admin_key}
             words = [sys.executable, "-m", "intertie", "smoke"]
-            smoke = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
-            deadline = time.monotonic() + 30
-            while not server.requests:
-                assert time.monotonic() < deadline, gateway.tail()
-                time.sleep(0.02)
-            assert any(row["model"].startswith("intertie-smoke/") for row in gateway.cli("routes", "list"))
-            smoke.send_signal(signal.SIGINT)
-            _, told = smoke.communicate(timeout=30)
+            pipe = subprocess.PIPE
+            with subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, env=environ) as smoke:
+                try:
+                    deadline = time.monotonic() + 30
+                    while not server.requests:
+                        assert time.monotonic() < deadline, gateway.tail()
+                        time.sleep(0.02)
+                    assert any(row["model"].startswith("intertie-smoke/") for row in gateway.cli("routes", "list"))
+                    smoke.send_signal(signal.SIGINT)
+                    _, told = smoke.communicate(timeout=30)
+                finally:
+                    smoke.kill()
 
             assert smoke.returncode != 0
             assert "Traceback" not in told
